@@ -1,0 +1,144 @@
+//! What the session engine and the store tell operators: metrics, audit, readiness. Must not influence any request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Show;
+use crate::admin::Readiness;
+use crate::audit::{Audit, AuditEvent};
+use crate::observe::metrics::RenewalOutcome;
+use crate::observe::{Metrics, say};
+use crate::session::{Observer, SessionEvent, Sessions};
+use crate::store::Store;
+
+/// Turns what happens to sessions into counters and audit lines.
+pub(super) struct Reports {
+    metrics: Arc<Metrics>,
+    audit: Arc<Audit>,
+    show: Show,
+}
+
+impl Reports {
+    pub(super) fn new(metrics: Arc<Metrics>, audit: Arc<Audit>, show: Show) -> Self {
+        Reports {
+            metrics,
+            audit,
+            show,
+        }
+    }
+
+    fn renewal(&self, outcome: RenewalOutcome) {
+        self.metrics.renewals.add(outcome);
+    }
+}
+
+impl Observer for Reports {
+    fn observe(&self, event: &SessionEvent) {
+        match event {
+            SessionEvent::Begun { .. } => {
+                self.metrics.sessions_begun.inc();
+            }
+            SessionEvent::Rotated {
+                session,
+                generation,
+            } => {
+                self.renewal(RenewalOutcome::Rotated);
+                if self.show.renewals {
+                    say!("session renewed: {session} now has generation {generation}");
+                }
+            }
+            SessionEvent::Redelivered { .. } => self.renewal(RenewalOutcome::Redelivered),
+            SessionEvent::Served { .. } => self.renewal(RenewalOutcome::Served),
+            SessionEvent::Reissued { .. } => self.renewal(RenewalOutcome::Reissued),
+            SessionEvent::Healed {
+                session,
+                generation,
+            } => {
+                self.renewal(RenewalOutcome::Healed);
+                tracing::warn!(%session, %generation, "the store had lost its last write of a session; healed forward");
+            }
+            SessionEvent::Replay {
+                session,
+                user,
+                provider,
+                generation,
+            } => {
+                self.renewal(RenewalOutcome::Replay);
+                self.metrics.replays.inc();
+                self.audit.record(&AuditEvent::Replay {
+                    user,
+                    provider,
+                    session: *session,
+                    generation: *generation,
+                });
+            }
+            // The refusal's audit line is written by the request path, which knows the client.
+            SessionEvent::Refused { .. } => self.renewal(RenewalOutcome::Refused),
+            SessionEvent::Revoked {
+                session,
+                user,
+                sessions,
+            } => {
+                self.metrics
+                    .revocations
+                    .inc_by(u64::try_from(*sessions).unwrap_or(u64::MAX));
+                self.audit.record(&AuditEvent::Revoked {
+                    user: user.as_ref().map(|(_, user)| user.as_str()),
+                    session: *session,
+                    reason: "ended before its time",
+                });
+            }
+            SessionEvent::KeyRotated { kid } => {
+                self.metrics.key_rotations.inc();
+                self.audit.record(&AuditEvent::KeyRotated { key: kid });
+            }
+            SessionEvent::StoreUnavailable => {
+                self.renewal(RenewalOutcome::Unavailable);
+                self.metrics.store_unavailable.inc();
+            }
+        }
+    }
+}
+
+/// Numbers that the session engine keeps anyway, read at each scrape.
+pub(super) fn refresh(metrics: &Metrics, sessions: &Sessions) {
+    let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (revocations, tokens) = sessions.held();
+    metrics.revocations_held.set(gauge(revocations));
+    metrics.tokens_remembered.set(gauge(tokens));
+    metrics.open_streams.set(gauge(sessions.streams().len()));
+    metrics
+        .tokens_verified
+        .inner()
+        .store(sessions.verifications(), Ordering::Relaxed);
+}
+
+/// `/ready`: the store answers, and the gateway is not draining.
+pub(super) struct StoreReadiness {
+    store: Arc<dyn Store>,
+    draining: CancellationToken,
+}
+
+impl StoreReadiness {
+    pub(super) fn new(store: Arc<dyn Store>, draining: CancellationToken) -> Self {
+        StoreReadiness { store, draining }
+    }
+}
+
+impl Readiness for StoreReadiness {
+    fn problems(&self) -> Pin<Box<dyn Future<Output = Vec<String>> + Send + '_>> {
+        Box::pin(async move {
+            let mut problems = Vec::new();
+            if self.draining.is_cancelled() {
+                problems.push("draining".to_owned());
+            }
+            if let Err(error) = self.store.probe().await {
+                problems.push(error.to_string());
+            }
+            problems
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! The start-up summary: short, honest, and ending with where to go next. Must not print a secret.
+
+use std::path::PathBuf;
+
+use super::Running;
+use crate::config::Config;
+use crate::observe::say;
+use crate::server::tls;
+use crate::units::format_duration;
+
+/// What is said at start, taken from the configuration before it is consumed.
+pub(super) struct Summary {
+    lines: Vec<String>,
+    origin: String,
+    source: PathBuf,
+    local: bool,
+}
+
+impl Summary {
+    pub(super) fn of(config: &Config) -> Self {
+        let mut lines = Vec::new();
+        lines.push(match &config.tls {
+            tls::Settings::SelfSigned { .. } => {
+                "tls       self-signed: for development only, browsers will warn".to_owned()
+            }
+            tls::Settings::Files(files) => {
+                format!("tls       {} from files", count(files.len(), "certificate"))
+            }
+        });
+        lines.push(format!(
+            "sessions  access token {}, ends after {} unused, {} in any case",
+            format_duration(config.session.access_ttl),
+            format_duration(config.session.windows.idle_ttl),
+            format_duration(config.session.absolute_ttl),
+        ));
+        lines.push(format!(
+            "store     embedded, {}",
+            config.store.path.display()
+        ));
+        lines.push(match config.trusted_proxies.len() {
+            0 => "proxies   none trusted: client addresses come from the socket, X-Forwarded-* of clients are dropped".to_owned(),
+            n => format!(
+                "proxies   {}: their X-Forwarded-For is believed",
+                count(n, "trusted network")
+            ),
+        });
+        lines.push(match config.local {
+            Some(_) => "sign-in   built-in accounts".to_owned(),
+            None => "sign-in   none configured: only public routes can be used".to_owned(),
+        });
+        for route in &config.routes {
+            // `config::load` has checked that each route's upstream exists.
+            let upstream = config
+                .upstreams
+                .get(route.upstream.0)
+                .map_or("?", |upstream| upstream.name.as_str());
+            lines.push(format!("route     {route} -> {upstream}"));
+        }
+        Summary {
+            lines,
+            origin: config.origin.to_string(),
+            source: config.source.clone(),
+            local: config.local.is_some(),
+        }
+    }
+
+    /// Prints to stderr; the `listening on` lines are stable for scripts.
+    pub(super) async fn print(&self, running: &Running) {
+        say!(
+            "vestibule {} with {}",
+            env!("CARGO_PKG_VERSION"),
+            self.source.display()
+        );
+        for line in &self.lines {
+            say!("  {line}");
+        }
+        for address in &running.addresses {
+            say!("listening on https://{address}");
+        }
+        if let Some(address) = running.redirect {
+            say!("redirecting http://{address} to {}", self.origin);
+        }
+        if let Some(address) = running.admin {
+            say!("admin on http://{address}");
+        }
+        say!("open {}", self.origin);
+        // A hint for the first start alone; a store that cannot be read now says so elsewhere.
+        let nobody = running.app.store.accounts().await;
+        if self.local && nobody.is_ok_and(|accounts| accounts.is_empty()) {
+            say!(
+                "nobody has an account yet; add people with: vestibule user add NAME --email E -c {}",
+                self.source.display()
+            );
+        }
+    }
+}
+
+/// `1 certificate`, `2 certificates`.
+fn count(number: usize, word: &str) -> String {
+    match number {
+        1 => format!("1 {word}"),
+        _ => format!("{number} {word}s"),
+    }
+}

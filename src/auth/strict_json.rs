@@ -1,0 +1,213 @@
+//! JSON as a verifier reads it: duplicate member names, deep nesting and trailing bytes are refused, numbers are integers
+//! or nothing (RFC 7519 section 4, RFC 8725 section 2.6). Must not know what a member means.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// Deepest nesting of arrays and objects that is read at all; our own tokens have two levels.
+const MAX_DEPTH: usize = 4;
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Json {
+    /// `null`
+    Null,
+    /// `true`, `false`
+    Bool,
+    /// A number written as an integer that fits.
+    Integer(i64),
+    /// Any other number.
+    OtherNumber,
+    /// Text.
+    Text(String),
+    /// `[ … ]`
+    Array(Vec<Json>),
+    /// `{ … }`
+    Object(Object),
+}
+
+/// The members of an object, each name once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Object(Vec<(String, Json)>);
+
+/// Why a text was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JsonError {
+    /// Not JSON at all.
+    Syntax,
+    /// JSON, but no object, or not in the strict form.
+    NotStrict,
+}
+
+impl Object {
+    /// Reads one object and nothing else.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
+        if depth(bytes) > MAX_DEPTH {
+            return Err(JsonError::NotStrict);
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(Json::Object(object)) => Ok(object),
+            Ok(_) => Err(JsonError::NotStrict),
+            Err(error) if error.is_data() => Err(JsonError::NotStrict),
+            Err(_) => Err(JsonError::Syntax),
+        }
+    }
+
+    /// Whether there is a member of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(member, _)| member == name)
+    }
+
+    /// Takes a member out.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Json> {
+        let at = self.0.iter().position(|(member, _)| member == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Takes a text out.
+    pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Json::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How deep brackets nest, outside of strings; an upper bound for what is no JSON.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut open, mut deepest, mut in_text, mut escaped) = (0_usize, 0_usize, false, false);
+    for &byte in bytes {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            (false, b']' | b'}') => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without duplicate members")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Bool)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(i64::try_from(value).map_or(Json::OtherNumber, Json::Integer))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::OtherNumber)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element()? {
+            all.push(item);
+        }
+        Ok(Json::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let mut object = Object::default();
+        while let Some((name, value)) = members.next_entry::<String, Json>()? {
+            if object.has(&name) {
+                return Err(A::Error::custom("duplicate member"));
+            }
+            object.0.push((name, value));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_objects_only() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(Object::parse(text.as_bytes()).is_ok(), good, "{text}");
+        };
+        check("{}", true);
+        check(
+            r#" {"a":[1,{"b":null}],"c":"\u00e9","d":1e300,"e":-1,"f":true} "#,
+            true,
+        );
+        check(r#"{"a":"[[[[[[{{{{"}"#, true);
+        check(r#"{"a":"\"[[[[[["}"#, true);
+        check(r#"{"a":[[[1]]]}"#, true);
+        check(r#"{"a":[[[[1]]]]}"#, false);
+        check(r#"{"a":1,"a":1}"#, false);
+        check(r#"{"a":1,"\u0061":2}"#, false);
+        check(r#"{"x":{"a":1,"a":1}}"#, false);
+        check(r#"{"a":1}{"#, false);
+        check(r#"{"a":1},"#, false);
+        check("[]", false);
+        check("null", false);
+        check("", false);
+        check("{\"a\":NaN}", false);
+        check("\u{feff}{}", false);
+        assert!(Object::parse(b"{\"a\":\"\xff\"}").is_err());
+        assert!(Object::parse("[".repeat(10_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn only_integers_are_integers() {
+        for (text, want) in [
+            ("1", Json::Integer(1)),
+            ("-1", Json::Integer(-1)),
+            ("1.0", Json::OtherNumber),
+            ("1e3", Json::OtherNumber),
+            ("1e300", Json::OtherNumber),
+            ("18446744073709551616", Json::OtherNumber),
+            ("18446744073709551615", Json::OtherNumber),
+            ("\"1\"", Json::Text("1".to_owned())),
+        ] {
+            let mut object = Object::parse(format!("{{\"n\":{text}}}").as_bytes()).unwrap();
+            assert_eq!(object.take("n"), Some(want), "{text}");
+            assert!(object.is_empty());
+        }
+    }
+}

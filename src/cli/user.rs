@@ -1,0 +1,250 @@
+//! `vestibule user …`: built-in accounts, beside a running gateway or without one.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::operate::{Missing, OperateError, not_done, operate};
+use super::{ConfigFile, date, password, table};
+use crate::control::{Request, Response, UserInfo};
+use crate::login::local::hash_password;
+use crate::observe::say;
+use crate::units::Secret;
+
+/// Manage built-in accounts
+///
+/// Works beside a running gateway, which obeys at once, and without one. Passwords come from a prompt or, when stdin is no
+/// terminal, from its first line; never from an argument.
+#[derive(Debug, Args)]
+pub(crate) struct User {
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add an account; asks for its password
+    Add {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// How the person signs in, and the user that apps see
+        name: String,
+        /// E-mail address
+        #[arg(long)]
+        email: Option<String>,
+        /// Name for people
+        #[arg(long = "name", value_name = "DISPLAY_NAME")]
+        display_name: Option<String>,
+        /// A group; may be repeated
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+    },
+    /// List accounts
+    List {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a new password and end the account's sessions
+    Password {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account
+        name: String,
+    },
+    /// Keep an account from signing in and end its sessions
+    Block {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account
+        name: String,
+    },
+    /// Let a blocked account sign in again
+    Unblock {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account
+        name: String,
+    },
+    /// Remove an account and end its sessions
+    Remove {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account
+        name: String,
+    },
+}
+
+impl User {
+    pub(crate) fn run(self) -> ExitCode {
+        match self.command {
+            UserCommand::Add {
+                file,
+                name,
+                email,
+                display_name,
+                groups,
+            } => add(&file, name, email, display_name, groups),
+            UserCommand::List { file, json } => list(&file, json),
+            UserCommand::Password { file, name } => set_password(&file, name),
+            UserCommand::Block { file, name } => change(
+                &file,
+                &name,
+                "blocked",
+                Request::UserBlock { name: name.clone() },
+            ),
+            UserCommand::Unblock { file, name } => change(
+                &file,
+                &name,
+                "unblocked",
+                Request::UserUnblock { name: name.clone() },
+            ),
+            UserCommand::Remove { file, name } => change(
+                &file,
+                &name,
+                "removed",
+                Request::UserRemove { name: name.clone() },
+            ),
+        }
+    }
+}
+
+fn add(
+    file: &ConfigFile,
+    name: String,
+    email: Option<String>,
+    display_name: Option<String>,
+    groups: Vec<String>,
+) -> ExitCode {
+    let config = match file.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let password_hash = match hashed_password(&name) {
+        Ok(hash) => hash,
+        Err(message) => return super::failed(&message),
+    };
+    let request = Request::UserAdd {
+        name: name.clone(),
+        email,
+        display_name,
+        groups,
+        password_hash,
+    };
+    match operate(&config, request, Missing::Make) {
+        Ok(_) => {
+            say!("{} was added", table::visible(&name));
+            if config.local.is_none() {
+                say!(
+                    "built-in accounts cannot sign in yet: add [login.local] to {}",
+                    config.source.display()
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => not_done(&error),
+    }
+}
+
+fn set_password(file: &ConfigFile, name: String) -> ExitCode {
+    let config = match file.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let password_hash = match hashed_password(&name) {
+        Ok(hash) => hash,
+        Err(message) => return super::failed(&message),
+    };
+    let request = Request::UserPassword {
+        name: name.clone(),
+        password_hash,
+    };
+    told(
+        &name,
+        "has a new password",
+        operate(&config, request, Missing::Refuse),
+    )
+}
+
+fn change(file: &ConfigFile, name: &str, done: &str, request: Request) -> ExitCode {
+    match file.load() {
+        Ok(config) => told(
+            name,
+            &format!("was {done}"),
+            operate(&config, request, Missing::Refuse),
+        ),
+        Err(code) => code,
+    }
+}
+
+fn told(name: &str, done: &str, outcome: Result<Response, OperateError>) -> ExitCode {
+    let name = table::visible(name);
+    match outcome {
+        Ok(Response::Ended { sessions }) => {
+            say!("{name} {done}; {} ended", super::count(sessions, "session"));
+            ExitCode::SUCCESS
+        }
+        Ok(_) => {
+            say!("{name} {done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => not_done(&error),
+    }
+}
+
+fn hashed_password(user: &str) -> Result<String, String> {
+    let password: Secret =
+        password::new_password(&table::visible(user)).map_err(|error| error.to_string())?;
+    hash_password(&password).map_err(|error| error.to_string())
+}
+
+fn list(file: &ConfigFile, json: bool) -> ExitCode {
+    let config = match file.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let users = match operate(&config, Request::UserList, Missing::Refuse) {
+        Ok(Response::Users { users }) => users,
+        Ok(_) => return not_done(&OperateError::Unexpected),
+        Err(error) => return not_done(&error),
+    };
+    if json {
+        let list: Vec<_> = users.iter().map(as_json).collect();
+        return super::print_text(&format!("{}\n", json!(list)));
+    }
+    if users.is_empty() {
+        say!("there are no accounts; add one with: vestibule user add NAME");
+        return ExitCode::SUCCESS;
+    }
+    let rows: Vec<_> = users
+        .iter()
+        .map(|user| {
+            [
+                user.name.clone(),
+                user.email.clone().unwrap_or_default(),
+                user.groups.join(", "),
+                if user.blocked { "blocked" } else { "active" }.to_owned(),
+                date(user.created_at),
+            ]
+        })
+        .collect();
+    super::print_text(&table::columns(
+        ["NAME", "EMAIL", "GROUPS", "STATE", "ADDED"],
+        &rows,
+    ))
+}
+
+fn as_json(user: &UserInfo) -> serde_json::Value {
+    json!({
+        "name": user.name,
+        "email": user.email,
+        "display_name": user.display_name,
+        "groups": user.groups,
+        "blocked": user.blocked,
+        "created_at": date(user.created_at),
+        "password_changed_at": date(user.password_changed_at),
+    })
+}

@@ -1,0 +1,848 @@
+//! The configuration as deployers meet it: whole files in, exact reports out.
+
+use super::*;
+
+const ANNOTATED: &str = include_str!("../../gateway.toml");
+
+const MINIMAL: &str = r#"[server]
+origin = "https://app.example.com"
+[tls]
+self_signed = true
+[login.local]
+[[upstream]]
+name = "app"
+url = "http://127.0.0.1:3000"
+[[route]]
+upstream = "app"
+"#;
+
+#[test]
+fn the_annotated_file_can_be_used_as_it_stands() {
+    let config = parse(ANNOTATED, "gateway.toml").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.origin.to_string(), "https://app.example.com");
+    assert_eq!(config.warnings.warnings(), 1, "{}", config.warnings);
+    assert_eq!(config.store.path, PathBuf::from("data"));
+    assert_eq!(
+        config.admin,
+        Some(admin::Settings {
+            listen: DEFAULT_ADMIN
+        })
+    );
+}
+
+#[test]
+fn the_annotated_file_names_every_key_with_its_default() {
+    for key in defaults::KEYS {
+        let last = key.path.rsplit('.').next().unwrap();
+        let as_table = [format!("[{}", key.path), format!("[[{}", key.path)];
+        let line = ANNOTATED
+            .lines()
+            .map(|line| line.trim_start_matches(['#', ' ']))
+            .find(|line| {
+                line.split_once('=')
+                    .is_some_and(|(name, _)| name.trim() == last)
+                    || as_table
+                        .iter()
+                        .any(|table| line.starts_with(table.as_str()))
+                    || line.contains(&format!("{{ {last} ="))
+                    || line.contains(&format!(", {last} ="))
+            });
+        let is_inner_table = matches!(key.path, "login");
+        assert!(
+            line.is_some() || is_inner_table,
+            "gateway.toml does not mention `{}`",
+            key.path
+        );
+    }
+    for key in defaults::KEYS {
+        let defaults::Fallback::Value(value) = key.fallback else {
+            continue;
+        };
+        let last = key.path.rsplit('.').next().unwrap();
+        if value.is_empty() || matches!(key.path, "tls.self_signed") {
+            continue;
+        }
+        let written = ANNOTATED
+            .lines()
+            .map(|line| line.trim_start_matches(['#', ' ']))
+            .any(|line| {
+                line.split_once('=')
+                    .is_some_and(|(name, rest)| name.trim() == last && rest.contains(value))
+            });
+        assert!(
+            written,
+            "gateway.toml does not show the default {value} of `{}`",
+            key.path
+        );
+    }
+}
+
+#[test]
+fn the_annotated_file_says_the_same_with_every_default_written_out() {
+    let written_out: String = ANNOTATED
+        .lines()
+        .map(|line| {
+            let bare = line.trim_start_matches('#').trim_start();
+            let name = bare.split_once(" = ").map(|(name, _)| name);
+            let is_default = name.is_some_and(|name| {
+                defaults::KEYS.iter().any(|key| {
+                    key.path.rsplit('.').next() == Some(name)
+                        && matches!(key.fallback, defaults::Fallback::Value(value) if !value.is_empty()
+                            && bare.split('#').next().is_some_and(|code| code.contains(value)))
+                })
+            });
+            format!("{}\n", if is_default { bare } else { line })
+        })
+        .collect();
+    assert!(
+        written_out.contains("\naccess_ttl = \"5m\""),
+        "{written_out}"
+    );
+    let implicit = parse(ANNOTATED, "gateway.toml").unwrap();
+    let explicit = parse(&written_out, "gateway.toml").unwrap_or_else(|report| panic!("{report}"));
+    let comparable = |mut config: Config| {
+        config.warnings = Report::default();
+        format!("{config:?}")
+    };
+    assert_eq!(comparable(implicit), comparable(explicit));
+}
+
+#[test]
+fn minimal_file() {
+    let config =
+        parse(MINIMAL, "/etc/vestibule/gateway.toml").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.store.path, PathBuf::from("/etc/vestibule/data"));
+    assert_eq!(config.admin, None);
+    assert_eq!(config.server.limits, server::Limits::default());
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.routes[0].host, "app.example.com");
+}
+
+/// Every problem as `line:column message | hint`.
+fn problems(text: &str) -> Vec<String> {
+    let report = match parse(text, "gateway.toml") {
+        Ok(config) => config.warnings,
+        Err(report) => report,
+    };
+    report
+        .problems()
+        .iter()
+        .map(|problem| {
+            let place = report.place(problem).map_or("-".to_owned(), |place| {
+                format!("{}:{}", place.line, place.column)
+            });
+            let hint = problem.hint.as_deref().unwrap_or("");
+            format!("{place} {} | {hint}", problem.message)
+        })
+        .collect()
+}
+
+const EVERY_PROBLEM: &str = r#"error: unknown key `lisen` in [server]
+ --> gateway.toml:2:1
+  |
+2 | lisen = ["0.0.0.0:443"]
+  | ^^^^^
+  |
+  = help: did you mean `listen`?
+
+error: `server.origin` is not an https origin
+ --> gateway.toml:3:10
+  |
+3 | origin = "http://app.example.com"
+  |          ^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: it begins with https:// - session cookies exist on https only; for a trial, [tls] self_signed = true
+
+error: "10.0.0.0/33" is not a network
+ --> gateway.toml:4:20
+  |
+4 | trusted_proxies = ["10.0.0.0/33"]
+  |                    ^^^^^^^^^^^^^
+  |
+  = help: write an address with a prefix length: "10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"
+
+warning: the certificate is self-signed: for development only
+ --> gateway.toml:7:1
+  |
+7 | self_signed = true
+  | ^^^^^^^^^^^
+  |
+  = help: browsers will warn; use [[tls.certificate]] for real users
+
+error: `session.access_ttl` must be a text with a unit, found a whole number
+  --> gateway.toml:10:14
+   |
+10 | access_ttl = 300
+   |              ^^^
+   |
+   = help: write `access_ttl = "300s"`, or another unit: ms, s, m, h, d, w
+
+error: "http://127.0.0.1:3000/app" is not the address of an upstream
+  --> gateway.toml:14:7
+   |
+14 | url = "http://127.0.0.1:3000/app"
+   |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: no path, query or fragment: the request's own path is forwarded byte for byte; choose paths with [[route]]
+
+error: there is no upstream "ap"
+  --> gateway.toml:17:12
+   |
+17 | upstream = "ap"
+   |            ^^^^
+   |
+   = help: did you mean "app"?
+
+error: `route.step_up` is not available in this version
+  --> gateway.toml:18:1
+   |
+18 | step_up = "5m"
+   | ^^^^^^^
+   |
+   = help: it stands for: a second factor not older than this; remove it
+
+error: unknown key `logging` at the top level
+  --> gateway.toml:20:2
+   |
+20 | [logging]
+   |  ^^^^^^^
+   |
+   = help: known here: server, tls, session, store, secret, login, external, bearer, upstream, route, admin, log
+
+gateway.toml: 8 errors, 1 warning"#;
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_line() {
+    let text = r#"[server]
+lisen = ["0.0.0.0:443"]
+origin = "http://app.example.com"
+trusted_proxies = ["10.0.0.0/33"]
+
+[tls]
+self_signed = true
+
+[session]
+access_ttl = 300
+
+[[upstream]]
+name = "app"
+url = "http://127.0.0.1:3000/app"
+
+[[route]]
+upstream = "ap"
+step_up = "5m"
+
+[logging]
+"#;
+    let report = parse(text, "gateway.toml").unwrap_err();
+    assert_eq!(report.render(false), EVERY_PROBLEM, "{report}");
+}
+
+/// The minimal file with one line put in place of another, and what is said of it.
+#[test]
+fn one_problem_at_a_time() {
+    let check = |from: &str, to: &str, want: &[&str]| {
+        assert!(MINIMAL.contains(from), "{from:?}");
+        let found = problems(&MINIMAL.replacen(from, to, 1));
+        let found: Vec<_> = found
+            .iter()
+            .filter(|line| !line.contains("self-signed"))
+            .collect();
+        assert_eq!(found, want, "{to:?}");
+    };
+    let route = "[[route]]\nupstream = \"app\"\n";
+    let in_route = |line: &str| format!("{route}{line}\n");
+    let session = |lines: &str| format!("[session]\n{lines}\n[login.local]\n");
+    check(
+        route,
+        &in_route("acces = \"public\""),
+        &["11:1 unknown key `acces` in [route] | did you mean `access`?"],
+    );
+    check(
+        route,
+        &in_route("access = \"publik\""),
+        &["11:10 `route.access` cannot be \"publik\" | did you mean \"public\"?"],
+    );
+    check(
+        route,
+        &in_route("listen = \"x\""),
+        &["11:1 unknown key `listen` in [route] | `listen` belongs in [server]"],
+    );
+    check(
+        route,
+        &in_route("host = \"https://app.example.com\""),
+        &[
+            "11:8 \"https://app.example.com\" is not a host | write the host alone, without scheme and path",
+        ],
+    );
+    check(
+        route,
+        &in_route("path = \"api\""),
+        &["11:8 \"api\" is not a path | it begins with `/`"],
+    );
+    check(
+        route,
+        &in_route("path = \"/api/*\""),
+        &[
+            "11:8 \"/api/*\" is not a plain path | a path is a prefix on segment boundaries: \"/api\" covers /api and /api/…; write it decoded, without `*`, `?`, `#`, `%` and `;`",
+        ],
+    );
+    check(
+        route,
+        &in_route("path = \"/a/../b\""),
+        &[
+            "11:8 \"/a/../b\" can never match | requests with dot segments, `//`, backslashes or control characters are refused before any route",
+        ],
+    );
+    check(
+        route,
+        &in_route("path = \"/.auth/x\""),
+        &[
+            "11:8 \"/.auth/x\" belongs to the gateway | paths below /.auth/ are the sign-in pages and never reach an upstream",
+        ],
+    );
+    check(
+        route,
+        &in_route("methods = [\"get\"]"),
+        &["11:12 the method \"get\" is not written in capitals | did you mean \"GET\"?"],
+    );
+    check(
+        route,
+        &in_route("methods = []"),
+        &["11:11 `route.methods` is empty | leave it out for all methods"],
+    );
+    check(
+        route,
+        &in_route("methods = \"GET\""),
+        &[
+            "11:11 `route.methods` must be a list of texts, found a text | write `methods = [\"GET\"]`",
+        ],
+    );
+    check(
+        route,
+        &in_route("access = \"public\"\nallow.groups = [\"staff\"]"),
+        &[
+            "12:1 `allow` on a route that people need not sign in for | it would admit everybody all the same: set `access = \"authenticated\"`, or remove `allow`",
+        ],
+    );
+    check(
+        route,
+        &in_route("step_up = \"5m\""),
+        &[
+            "11:1 `route.step_up` is not available in this version | it stands for: a second factor not older than this; remove it",
+        ],
+    );
+    check(
+        route,
+        &in_route("[[route]]\nupstream = \"app\"\npath = \"/\"\nmethods = [\"GET\"]"),
+        &[
+            "11:1 two routes for app.example.com/ with a method in common | nobody could say which rule holds: change host, path or methods, or remove one",
+        ],
+    );
+    check(
+        "upstream = \"app\"",
+        "",
+        &["9:1 `route.upstream` is missing | add `upstream = \"…\"`: name of an upstream"],
+    );
+    check(
+        "upstream = \"app\"",
+        "upstream = \"apq\"",
+        &["10:12 there is no upstream \"apq\" | did you mean \"app\"?"],
+    );
+    check(
+        "[[route]]",
+        "[route]",
+        &["9:1 `route` must be a list of tables, found a table | write `[[route]]`, once for each"],
+    );
+    check(
+        "[tls]\n",
+        "",
+        &[
+            "1:1 there is no certificate | add [[tls.certificate]] with cert and key, or [tls] self_signed = true for development",
+            "3:1 unknown key `self_signed` in [server] | `self_signed` belongs in [tls]",
+        ],
+    );
+    check(
+        "self_signed = true",
+        "self_signed = false",
+        &[
+            "3:1 there is no certificate | add [[tls.certificate]] with cert and key, or [tls] self_signed = true for development",
+        ],
+    );
+    check(
+        "self_signed = true",
+        "[[tls.certificate]]\ncert = \"/nowhere/c.pem\"\nkey = \"gateway.toml\"",
+        &[
+            "5:8 the certificate /nowhere/c.pem cannot be read: No such file or directory (os error 2) | relative paths start at the folder of this file; the user who runs vestibule must be able to read it",
+            "6:7 gateway.toml has no private key | it must be a PEM file with a private key; are cert and key swapped?",
+        ],
+    );
+    check(
+        "self_signed = true",
+        "[tls.acme]\ndomains = [\"a.example.com\"]",
+        &[
+            "4:6 `tls.acme` is not available in this version | it stands for: certificates from an ACME service; remove it",
+        ],
+    );
+    check(
+        "[login.local]",
+        "",
+        &[
+            "1:1 nobody can sign in: no way to do so is configured | add [login.local] for built-in accounts, then `vestibule user add NAME`",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.oidc.corp]\nissuer = \"https://id.example.com\"",
+        &[
+            "5:8 `login.oidc` is not available in this version | it stands for: OpenID providers; remove it",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[external]\nissuer = \"x\"",
+        &[
+            "6:2 `external` is not available in this version | it stands for: tokens issued by a service of yours; remove it",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[[bearer]]\nissuer = \"x\"",
+        &[
+            "6:3 `bearer` is not available in this version | it stands for: API clients with tokens of an issuer; remove it",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[store]\nkind = \"redis\"",
+        &[
+            "7:8 `store.kind = \"redis\"` is not available in this version | use \"embedded\": one node, one durable file",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[store]\nurl = \"redis://x\"",
+        &[
+            "7:1 `store.url` is not available in this version | it stands for: address of a shared store; remove it",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[secret]\nfile = \"/nowhere/secret\"",
+        &[
+            "7:8 the secret /nowhere/secret cannot be read: No such file or directory (os error 2) | make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[secret]\nenv = \"VESTIBULE_NOT_SET\"",
+        &[
+            "7:7 the environment variable VESTIBULE_NOT_SET is not set | set it for the process that runs vestibule, or use `file`",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[secret]\nfile = \"gateway.toml\"\nenv = \"PATH\"",
+        &["8:7 [secret] has both `file` and `env` | keep one of them"],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[admin]\nlisten = \"9091\"",
+        &[
+            "7:10 \"9091\" is not an address to listen on | write \"0.0.0.0:9091\" for all addresses, \"127.0.0.1:9091\" for this machine alone",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[admin]\nlisten = \"0.0.0.0:9091\"",
+        &[
+            "7:10 the admin listener can be reached from other machines | it has no sign-in: keep it on 127.0.0.1, or let a firewall guard it",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("access_ttl = \"1s\""),
+        &["6:14 `session.access_ttl` is out of bounds | from 2s to 1d"],
+    );
+    check(
+        "[login.local]",
+        &session("access_ttl = \"5 minutes\""),
+        &[
+            "6:14 `session.access_ttl` is not a duration | write a number and a unit, such as \"30s\", \"5m\", \"2h\" or \"14d\"",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("access_ttl = \"20s\"\nreplay_grace = \"11s\""),
+        &[
+            "7:16 `session.replay_grace` is more than half of `session.access_ttl` | access_ttl is 20s: at most 10s, or leave it out",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("idle_ttl = \"91d\""),
+        &[
+            "6:12 `session.idle_ttl` is longer than `session.absolute_ttl` | idle_ttl is 91d, absolute_ttl is 90d",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("same_site = \"Laxx\""),
+        &["6:13 `session.same_site` cannot be \"Laxx\" | did you mean \"lax\"?"],
+    );
+    check(
+        "[login.local]",
+        &session("cookie_domain = \"example.org\""),
+        &[
+            "6:17 `session.cookie_domain` does not contain the origin's host | the origin is on app.example.com; write it or a domain above it",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("cookie_domain = \"com\""),
+        &[
+            "6:17 `session.cookie_domain` cannot have hosts below it | browsers refuse such a cookie; write a domain of yours such as \"example.com\", or leave it out",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[server.limits]\nheader_bytes = \"64\"\n[login.local]",
+        &[
+            "6:16 `server.limits.header_bytes` is not a size | write a number and a unit, such as \"512B\", \"64KiB\" or \"10MiB\", or \"unlimited\"",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[server.limits]\nheader_bytes = \"1KiB\"\n[login.local]",
+        &["6:16 `server.limits.header_bytes` is out of bounds | from 8KiB to 1MiB"],
+    );
+    check(
+        "[login.local]",
+        "[server.limits]\nconnections = 0\n[login.local]",
+        &["6:15 `server.limits.connections` is out of bounds | from 1 to 10000000"],
+    );
+    check(
+        "[login.local]",
+        "[server.limits]\nheaders = \"100\"\n[login.local]",
+        &[
+            "6:11 `server.limits.headers` must be a whole number, found a text | write digits, without quotes",
+        ],
+    );
+    check(
+        "origin = \"https://app.example.com\"",
+        "",
+        &[
+            "1:1 `server.origin` is missing | add `origin = \"…\"`: what users type; redirects and cookies are built from it, never from Host",
+        ],
+    );
+    check(
+        "origin = ",
+        "listen = [\":443\"]\norigin = ",
+        &[
+            "2:11 \":443\" is not an address to listen on | write \"0.0.0.0:443\" for all addresses, \"127.0.0.1:443\" for this machine alone",
+        ],
+    );
+    check(
+        "origin = ",
+        "listen = \"0.0.0.0:443\"\norigin = ",
+        &[
+            "2:10 `server.listen` must be a list of texts, found a text | write `listen = [\"0.0.0.0:443\"]`",
+        ],
+    );
+    check(
+        "origin = ",
+        "listen = []\norigin = ",
+        &["2:10 `server.listen` is empty | name at least one address: [\"0.0.0.0:443\"]"],
+    );
+    check(
+        "origin = ",
+        "redirect_http = \"0.0.0.0:443\"\norigin = ",
+        &[
+            "2:17 0.0.0.0:443 is already used by another listener | plain http and https cannot share a port: http is mostly on port 80",
+        ],
+    );
+    check(
+        "origin = ",
+        "trusted_proxies = [\"10.0.0.0/40\"]\norigin = ",
+        &[
+            "2:20 \"10.0.0.0/40\" is not a network | write an address with a prefix length: \"10.0.0.0/8\", \"192.0.2.7/32\", \"2001:db8::/32\"",
+        ],
+    );
+    check(
+        "url = \"http://127.0.0.1:3000\"",
+        "",
+        &[
+            "6:1 `upstream.url` is missing | add `url = \"http://127.0.0.1:3000\"`: where the app listens",
+        ],
+    );
+    check(
+        "url = ",
+        "urls = [\"http://a\"]\nurl = ",
+        &["8:8 this upstream has both `url` and `urls` | keep one of them"],
+    );
+    check(
+        "url = \"http://127.0.0.1:3000\"",
+        "url = \"http://127.0.0.1:3000/app\"",
+        &[
+            "8:7 \"http://127.0.0.1:3000/app\" is not the address of an upstream | no path, query or fragment: the request's own path is forwarded byte for byte; choose paths with [[route]]",
+        ],
+    );
+    check(
+        "url = \"http://127.0.0.1:3000\"",
+        "url = \"127.0.0.1:3000\"",
+        &[
+            "8:7 \"127.0.0.1:3000\" is not the address of an upstream | write http://host:port, https://host:port, h2c://host:port or unix:/path",
+        ],
+    );
+    check(
+        "url = ",
+        "headers = \"remot\"\nurl = ",
+        &["8:11 `upstream.headers` cannot be \"remot\" | did you mean \"remote\"?"],
+    );
+    check(
+        "url = ",
+        "headers = { \"X-User\" = \"usr\" }\nurl = ",
+        &["8:24 there is no claim \"usr\" | did you mean \"user\"?"],
+    );
+    check(
+        "url = ",
+        "headers = { Cookie = \"user\" }\nurl = ",
+        &[
+            "8:13 the header Cookie has another meaning | choose a name of your own, such as \"X-Forwarded-User\" or \"Remote-User\"",
+        ],
+    );
+    check(
+        "url = ",
+        "headers = { X-User = \"user\", x_user = \"email\" }\nurl = ",
+        &[
+            "8:30 \"x_user\" can be read as another header of this table | `_`, `.` and `-` are the same to many apps, and so is the case: keep one",
+        ],
+    );
+    check(
+        "url = ",
+        "health = { path = \"/\" }\nurl = ",
+        &[
+            "8:1 `upstream.health` is not available in this version | it stands for: health checks; remove it",
+        ],
+    );
+    check(
+        "name = \"app\"",
+        "name = \"app\"\nurl = \"http://b\"\n[[upstream]]\nname = \"app\"",
+        &[
+            "10:8 there are two upstreams called \"app\" | give each its own name; for several places of one app use `urls`",
+        ],
+    );
+    check(
+        "[tls]",
+        "[tls",
+        &[
+            "3:5 this is not TOML: unclosed table, expected `]` | a line is `key = value`, `[table]` or `[[table]]`; texts are in \"quotes\"",
+        ],
+    );
+    check(
+        "self_signed = true",
+        "self_signed = true\nself_signed = true",
+        &[
+            "5:1 this is not TOML: duplicate key | a key or table can be there once; lists of tables are written [[upstream]]",
+        ],
+    );
+    check(
+        "self_signed = true",
+        "self_signed = yes",
+        &[
+            "4:15 this is not TOML: string values must be quoted, expected literal string | a line is `key = value`, `[table]` or `[[table]]`; texts are in \"quotes\"",
+        ],
+    );
+}
+
+#[test]
+fn an_upstream_that_no_route_leads_to_is_a_warning() {
+    let warnings = |text: &str| parse(text, "gateway.toml").map(|config| config.warnings);
+    let one = "[server]\norigin = \"https://app.example.com\"\n[tls]\nself_signed = true\n[login.local]\n\
+        [[upstream]]\nname = \"app\"\nurl = \"http://127.0.0.1:3000\"\n[[route]]\nupstream = \"app\"\n";
+    assert_eq!(warnings(one).unwrap().warnings(), 1, "self-signed");
+    let two = format!("{one}[[upstream]]\nname = \"b\"\nurl = \"http://127.0.0.1:3001\"\n");
+    let report = warnings(&two).unwrap();
+    assert_eq!(report.warnings(), 2, "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("no route leads to the upstream \"b\""),
+        "{report}"
+    );
+    // A route that is wrong itself is no reason to doubt the upstream.
+    let slip = two.replace("upstream = \"app\"", "upstream = \"ap\"");
+    assert_eq!(warnings(&slip).unwrap_err().warnings(), 1);
+}
+
+mod never_panics {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn looked_at(text: &str) {
+        let report = match parse(text, "gateway.toml") {
+            Ok(config) => config.warnings,
+            Err(report) => report,
+        };
+        let _ = (report.render(true), report.to_json());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn on_any_text(text in any::<String>()) {
+            looked_at(&text);
+        }
+
+        #[test]
+        fn on_toml_like_text(text in "(\\[{1,2}(server|tls|route|upstream|session|secret)\\]{1,2}|[a-z_.]{1,12} ?= ?[\"'{\\[]?[a-z0-9é:/\n, =]{0,12}[\"'}\\]]?|\n|\r\n|#|\u{feff}|\u{0}){0,20}") {
+            looked_at(&text);
+        }
+
+        #[test]
+        fn on_a_file_with_a_slip(at in 0..ANNOTATED.len(), length in 0usize..40, put in "[\\PC\n\"=\\[\\]]{0,8}") {
+            let uncommented = ANNOTATED.replace("\n# ", "\n");
+            for text in [ANNOTATED, uncommented.as_str()] {
+                let mut bytes = text.as_bytes().to_vec();
+                let start = at.min(bytes.len());
+                let end = (start + length).min(bytes.len());
+                bytes.splice(start..end, put.bytes());
+                looked_at(&String::from_utf8_lossy(&bytes));
+            }
+        }
+
+        #[test]
+        fn on_a_value_of_another_shape(
+            key in proptest::sample::select(defaults::KEYS),
+            value in proptest::sample::select(&["1", "-1", "\"\"", "\"x\"", "[]", "[[1]]", "{}", "{ a = 1 }", "true", "1.5", "0xff",
+                "99999999999999999999", "1979-05-27", "[\"\", 1]", "\"9999999999d\"", "[{ file = 1 }]", "inf"][..]),
+        ) {
+            looked_at(&format!("{} = {value}\n", key.path));
+            looked_at(&MINIMAL.replace("[server]", &format!("{} = {value}\n[server]", key.path)));
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = load(&folder.path().join("gateway.toml")).unwrap_err();
+    assert!(report.to_string().contains("cannot be read"), "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("copy the annotated gateway.toml"),
+        "{report}"
+    );
+    std::fs::write(folder.path().join("g.toml"), b"\xff\xfe").unwrap();
+    let report = load(&folder.path().join("g.toml")).unwrap_err();
+    assert!(report.to_string().contains("not UTF-8"), "{report}");
+}
+
+#[test]
+fn certificates_and_secrets_are_read_from_the_folder_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let made = || rcgen::generate_simple_self_signed(["app.example.com".to_owned()]).unwrap();
+    let (one, two) = (made(), made());
+    write("cert.pem", &one.cert.pem());
+    write("key.pem", &one.signing_key.serialize_pem());
+    write("other.pem", &two.signing_key.serialize_pem());
+    write("secret", &format!("{}\n", "s".repeat(32)));
+    write("short", &format!("{}\n", "s".repeat(31)));
+    let with = |key: &str, secret: &str| {
+        let tls = format!("[[tls.certificate]]\ncert = \"cert.pem\"\nkey = \"{key}\"");
+        let secret = format!(
+            "[secret]\nfile = \"{secret}\"\nprevious = [\"secret\", {{ file = \"secret\" }}]\n[login.local]"
+        );
+        write(
+            "gateway.toml",
+            &MINIMAL
+                .replace("self_signed = true", &tls)
+                .replace("[login.local]", &secret),
+        );
+        load(&folder.path().join("gateway.toml"))
+    };
+
+    let config = with("key.pem", "secret").unwrap_or_else(|report| panic!("{report}"));
+    assert!(config.warnings.is_empty(), "{}", config.warnings);
+    assert_eq!(config.store.master.unwrap().expose(), [b's'; 32]);
+    assert_eq!(config.store.previous.len(), 2);
+    assert!(matches!(config.tls, server::tls::Settings::Files(files) if files.len() == 1));
+
+    let made = crate::store::master_key(folder.path()).unwrap();
+    let moved = with("key.pem", "master.key").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(moved.store.master.unwrap().expose(), made.expose());
+
+    let report = with("other.pem", "short").unwrap_err();
+    let text = report.to_string();
+    assert!(
+        text.contains("this private key does not belong to the certificate"),
+        "{text}"
+    );
+    assert!(text.contains("too short: 31 bytes, at least 32"), "{text}");
+    assert_eq!(report.errors(), 2, "{text}");
+
+    let report = with("cert.pem", "secret").unwrap_err();
+    assert!(
+        report.to_string().contains("has no private key"),
+        "{report}"
+    );
+}
+
+#[test]
+fn several_hosts_share_a_sign_in_below_the_cookie_domain() {
+    let with = |host: &str| {
+        parse(
+            &MINIMAL
+                .replace(
+                    "[login.local]",
+                    "[session]\ncookie_domain = \".Example.com\"\n[login.local]",
+                )
+                .replace(
+                    "upstream = \"app\"",
+                    &format!("upstream = \"app\"\nhost = \"{host}\""),
+                ),
+            "gateway.toml",
+        )
+    };
+    let config = with("Other.example.com").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.cookies.domain.as_deref(), Some("example.com"));
+    assert_eq!(config.routes[0].host, "other.example.com");
+    let report = with("example.org").unwrap_err();
+    assert!(
+        report.to_string().contains("does not lie within"),
+        "{report}"
+    );
+}
+
+#[test]
+fn windows_shrink_with_a_short_access_token() {
+    let text = MINIMAL.replace(
+        "[login.local]",
+        "[session]\naccess_ttl = \"20s\"\n[login.local]",
+    );
+    let config = parse(&text, "gateway.toml").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(
+        config.session.windows.redelivery,
+        std::time::Duration::from_secs(10)
+    );
+    assert_eq!(
+        config.session.windows.replay_grace,
+        std::time::Duration::from_secs(10)
+    );
+}
+
+#[test]
+fn a_renamed_key_names_the_new_one() {
+    let key = defaults::Key {
+        status: defaults::Status::Renamed("session.access_ttl"),
+        ..*defaults::find("session.idle_ttl").unwrap()
+    };
+    assert_eq!(
+        file::unavailable(&key).unwrap().0,
+        "`session.idle_ttl` is now called `session.access_ttl`"
+    );
+}

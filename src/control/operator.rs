@@ -1,0 +1,329 @@
+//! Executes an operator's requests: for the control socket of a running gateway, or for the command line on a store that
+//! no gateway uses. Both do the same.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::token::{self, Judgement, RefreshInfo};
+use super::{Request, Response, SessionInfo, UserInfo, Why};
+use crate::accounts::{AccountError, Accounts, NewAccount};
+use crate::audit::{Audit, AuditEvent};
+use crate::auth::Identity;
+use crate::auth::decision::RefreshFinding;
+use crate::auth::refresh_token::MasterKeys;
+use crate::auth::rotation::SessionRecord;
+use crate::clock::Clock;
+use crate::login::local::PROVIDER;
+use crate::session::{
+    self, IdentitySource, KeysError, OpenError, Refreshed, Sessions, SourceUnavailable,
+};
+use crate::store::{Account, Embedded, Store, StoreError};
+use crate::units::Secret;
+
+/// Why a store could not be operated on without a gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its sessions could not be read.
+    #[error(transparent)]
+    Sessions(#[from] OpenError),
+}
+
+/// Who does what operators ask.
+pub struct Operator {
+    store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
+    accounts: Accounts,
+    audit: Option<Arc<Audit>>,
+    clock: Clock,
+}
+
+impl Operator {
+    /// For a running gateway: with its own store and sessions.
+    pub fn online(
+        store: Arc<dyn Store>,
+        sessions: Arc<Sessions>,
+        audit: Option<Arc<Audit>>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        Arc::new(Operator {
+            accounts: Accounts::new(Arc::clone(&store), Arc::clone(&sessions), clock.clone()),
+            store,
+            sessions,
+            audit,
+            clock,
+        })
+    }
+
+    /// Without a gateway: opens the store under `folder` for as long as this lives.
+    pub async fn offline(
+        folder: &Path,
+        master: &Secret,
+        previous: &[Secret],
+        settings: session::Settings,
+        clock: Clock,
+    ) -> Result<Arc<Self>, OfflineError> {
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(folder, master, previous)?);
+        let sessions = Sessions::open(
+            settings,
+            Arc::clone(&store),
+            MasterKeys::new(master, previous),
+            Arc::new(NobodyAsks),
+            clock.clone(),
+            Arc::new(()),
+            tokio::runtime::Handle::current(),
+        )
+        .await?;
+        Ok(Operator::online(store, sessions, None, clock))
+    }
+
+    #[cfg(test)]
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    #[cfg(test)]
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Does what is asked. What goes wrong is an answer too.
+    pub async fn execute(&self, request: Request) -> Response {
+        match self.run(request).await {
+            Ok(response) => response,
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn run(&self, request: Request) -> Result<Response, Failure> {
+        let accounts = &self.accounts;
+        Ok(match request {
+            Request::Ping => Response::Pong {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            Request::UserAdd {
+                name,
+                email,
+                display_name,
+                groups,
+                password_hash,
+            } => {
+                accounts
+                    .add(NewAccount {
+                        name: name.clone(),
+                        email,
+                        display_name,
+                        groups,
+                        password_hash,
+                    })
+                    .await?;
+                self.changed(&name, "added");
+                Response::Done
+            }
+            Request::UserList => Response::Users {
+                users: accounts.list().await?.into_iter().map(Into::into).collect(),
+            },
+            Request::UserPassword {
+                name,
+                password_hash,
+            } => {
+                let sessions = accounts.set_password(&name, &password_hash).await?;
+                self.changed(&name, "password");
+                Response::Ended { sessions }
+            }
+            Request::UserBlock { name } => {
+                let sessions = accounts.block(&name).await?;
+                self.changed(&name, "blocked");
+                Response::Ended { sessions }
+            }
+            Request::UserUnblock { name } => {
+                accounts.unblock(&name).await?;
+                self.changed(&name, "unblocked");
+                Response::Done
+            }
+            Request::UserRemove { name } => {
+                let sessions = accounts.remove(&name).await?;
+                self.changed(&name, "removed");
+                Response::Ended { sessions }
+            }
+            Request::SessionList { user } => {
+                let live = self.store.sessions(None, self.clock.now()).await?;
+                let wanted = |record: &SessionRecord| {
+                    user.as_ref()
+                        .is_none_or(|user| record.identity.user == *user)
+                };
+                Response::Sessions {
+                    sessions: live.into_iter().filter(wanted).map(Into::into).collect(),
+                }
+            }
+            Request::SessionRevoke { session } => {
+                let ended = self.sessions.end(session).await?;
+                if !ended {
+                    return Err(Failure::NoSession);
+                }
+                Response::Ended { sessions: 1 }
+            }
+            Request::SessionRevokeUser { user, provider } => {
+                self.revoke_user(&user, provider).await?
+            }
+            Request::SessionRevokeAll => Response::Ended {
+                sessions: self.sessions.end_all().await?,
+            },
+            Request::KeysList => Response::Keys {
+                keys: self.sessions.key_list().await,
+            },
+            Request::KeysRotate => Response::KeyRotated {
+                kid: self.sessions.rotate_keys(self.clock.now()).await?,
+            },
+            Request::TokenCheck { token } => Response::Token {
+                judgement: self.judge(&token.0).await?,
+            },
+        })
+    }
+
+    async fn judge(&self, token: &str) -> Result<Judgement, Failure> {
+        let now = self.clock.now();
+        if token.contains('.') {
+            let (judgement, session) =
+                token::judge_jwt(token, &self.sessions.keys(), self.sessions.expect(), now);
+            return Ok(match session {
+                Some(session) => {
+                    token::with_session(judgement, self.sessions.is_live(session, now).await?)
+                }
+                None => judgement,
+            });
+        }
+        match self.sessions.open_refresh(token) {
+            RefreshFinding::Sealed(claims) => {
+                let stored = self.store.session(&claims.session).await?;
+                let refresh = RefreshInfo {
+                    session: claims.session,
+                    generation: claims.generation,
+                    issued_at: claims.issued_at,
+                };
+                let record = stored.as_ref().map(|stored| &stored.record);
+                Ok(token::judge_refresh(refresh, record, now))
+            }
+            RefreshFinding::Absent | RefreshFinding::Forged => Ok(Judgement::invalid(
+                "it has the form of a refresh token, but no master key of this gateway sealed it"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// At the given provider, or at every one at which this user has sessions.
+    async fn revoke_user(&self, user: &str, provider: Option<String>) -> Result<Response, Failure> {
+        let mut whose = BTreeSet::new();
+        match provider {
+            Some(provider) => {
+                whose.insert((provider, user.to_owned()));
+            }
+            None => {
+                for record in self.store.sessions(None, self.clock.now()).await? {
+                    if record.identity.user == user {
+                        whose.insert((record.identity.provider, record.identity.user));
+                    }
+                }
+                // A built-in account's sessions carry its name as it was first written.
+                let written = match self.accounts.written_name(user).await {
+                    Ok(name) => name,
+                    Err(AccountError::Unknown) => user.to_owned(),
+                    Err(error) => return Err(error.into()),
+                };
+                whose.insert((PROVIDER.to_owned(), written));
+            }
+        }
+        let mut sessions = 0;
+        for (provider, user) in whose {
+            sessions += self.sessions.end_user(&provider, &user).await?;
+        }
+        Ok(Response::Ended { sessions })
+    }
+
+    fn changed(&self, user: &str, change: &'static str) {
+        if let Some(audit) = &self.audit {
+            audit.record(&AuditEvent::AccountChanged { user, change });
+        }
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error("there is no live session with that id")]
+    NoSession,
+}
+
+impl From<Failure> for Response {
+    fn from(failure: Failure) -> Self {
+        let why = match &failure {
+            Failure::Account(AccountError::Taken) => Why::Taken,
+            Failure::Account(AccountError::Unknown) | Failure::NoSession => Why::Unknown,
+            Failure::Account(AccountError::Store(_)) | Failure::Store(_) | Failure::Keys(_) => {
+                Why::Unavailable
+            }
+            Failure::Account(
+                AccountError::Name
+                | AccountError::Email
+                | AccountError::DisplayName
+                | AccountError::Group
+                | AccountError::Hash,
+            ) => Why::Malformed,
+        };
+        Response::Refused {
+            why,
+            message: failure.to_string(),
+        }
+    }
+}
+
+impl From<Account> for UserInfo {
+    fn from(account: Account) -> Self {
+        UserInfo {
+            name: account.name,
+            email: account.email,
+            display_name: account.display_name,
+            groups: account.groups,
+            blocked: account.blocked,
+            created_at: account.created_at,
+            password_changed_at: account.password_changed_at,
+        }
+    }
+}
+
+impl From<SessionRecord> for SessionInfo {
+    fn from(record: SessionRecord) -> Self {
+        SessionInfo {
+            session: record.id,
+            ends_at: record.ends_at(),
+            user: record.identity.user,
+            provider: record.identity.provider,
+            created_at: record.created_at,
+            last_seen_at: record.last_seen_at,
+            addr: record.lineage.client.addr,
+            user_agent: record.lineage.client.user_agent,
+        }
+    }
+}
+
+/// Without a gateway nothing is renewed.
+struct NobodyAsks;
+
+impl IdentitySource for NobodyAsks {
+    fn refresh<'a>(
+        &'a self,
+        _: &'a Identity,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Refreshed, SourceUnavailable>> + Send + 'a>>
+    {
+        Box::pin(std::future::ready(Err(SourceUnavailable)))
+    }
+}

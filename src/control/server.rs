@@ -1,0 +1,116 @@
+//! The gateway's end of the control socket. Garbage gets an answer, a caller that stalls is let go, nothing panics.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::socket::ShortPath;
+use super::{ControlError, MAX_REQUEST, Operator, Response, SOCKET_NAME, Why};
+
+/// How long a caller may take to ask, and to take its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most callers at once.
+const AT_ONCE: usize = 16;
+
+/// Listens in `folder` until `shutdown`; then the socket is removed. Call it while holding the store's lock: whatever
+/// socket lies there is then of a gateway that is gone, and is replaced.
+pub async fn start(
+    folder: &Path,
+    operator: Arc<Operator>,
+    shutdown: CancellationToken,
+) -> Result<(), ControlError> {
+    let path = folder.join(SOCKET_NAME);
+    let listener = listen(folder, &path).map_err(|source| ControlError::Socket {
+        path: path.display().to_string(),
+        source,
+    })?;
+    tokio::spawn(accept(listener, path, operator, shutdown));
+    Ok(())
+}
+
+/// Bound under another name, made private, and only then put in its place.
+fn listen(folder: &Path, path: &Path) -> std::io::Result<UnixListener> {
+    let name = format!(".control-{}", uuid::Uuid::now_v7().simple());
+    let half = folder.join(&name);
+    let listener = {
+        let short = ShortPath::of(folder, &name)?;
+        UnixListener::bind(short.as_path())?
+    };
+    fs::set_permissions(&half, fs::Permissions::from_mode(0o600))
+        .and_then(|()| fs::rename(&half, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&half);
+        })?;
+    Ok(listener)
+}
+
+async fn accept(
+    listener: UnixListener,
+    path: PathBuf,
+    operator: Arc<Operator>,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let operator = Arc::clone(&operator);
+                tokio::spawn(async move {
+                    serve(stream, &operator).await;
+                    drop(permit);
+                });
+            }
+            // Out of descriptors, for example: it passes.
+            Err(error) => {
+                tracing::warn!(%error, "the control socket could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    let _ = fs::remove_file(&path);
+}
+
+async fn serve(mut stream: UnixStream, operator: &Operator) {
+    let mut line = Vec::new();
+    let (reading, mut writing) = stream.split();
+    let mut reading = BufReader::new(reading.take(MAX_REQUEST));
+    let read = tokio::time::timeout(PATIENCE, reading.read_until(b'\n', &mut line)).await;
+    if !matches!(read, Ok(Ok(length)) if length > 0) {
+        return;
+    }
+    let answer = match serde_json::from_slice(&line) {
+        Ok(request) if line.ends_with(b"\n") => operator.execute(request).await,
+        Ok(_) => malformed("it does not end with a line feed".to_owned()),
+        Err(error) => malformed(error.to_string()),
+    };
+    let Ok(mut answer) = serde_json::to_vec(&answer) else {
+        return;
+    };
+    answer.push(b'\n');
+    let _ = tokio::time::timeout(PATIENCE, async {
+        writing.write_all(&answer).await?;
+        writing.shutdown().await
+    })
+    .await;
+}
+
+fn malformed(reason: String) -> Response {
+    Response::Refused {
+        why: Why::Malformed,
+        message: format!("this is no request: {reason}"),
+    }
+}

@@ -1,0 +1,510 @@
+//! THE REQUEST PATH. `handle` wraps (request id, access line, metrics); `serve` reads top to bottom:
+//! host -> target -> own endpoints -> route -> credentials -> decision -> renewal, once -> action.
+//!
+//! Nothing here judges: rules are in `auth`. Nothing here is forwarded without a [`Permit`] that `auth` made. Refusals
+//! and redirects are values; only breakage is an error ([`GatewayError`]).
+
+mod answer;
+mod endpoints;
+mod request_id;
+mod session_cookies;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::app::{App, Live};
+use crate::audit::{AuditEvent, Cause};
+use crate::auth::credentials::{self, Presented};
+use crate::auth::decision::{
+    self, AccessFinding, Action, AnonymousReason, Decision, Permit, RefreshFinding,
+};
+use crate::auth::path::CanonicalTarget;
+use crate::auth::refresh_token::RefreshClaims;
+use crate::auth::rotation;
+use crate::auth::route::{Access, Matched, Revocation, Route};
+use crate::auth::{Client, ClientAddr, Subject};
+use crate::body::Body;
+use crate::clock::Timestamp;
+use crate::error::GatewayError;
+use crate::headers::hop_by_hop;
+use crate::observe::access::AccessLine;
+use crate::observe::metrics::{HandshakeFailure, Label as _, Outcome};
+use crate::server::{Addressed, Connection, Handler, Happening, Protocol};
+use crate::session::{IssuedPair, Renewal, RenewalRefusal, StreamGuard};
+use crate::upstream::{Forwarding, SessionEnd};
+
+pub use answer::{Asked, Refusal};
+pub use request_id::REQUEST_ID;
+use session_cookies::SessionCookies;
+
+/// Answers requests with what [`App`] wired together.
+pub struct Gateway {
+    app: Arc<App>,
+}
+
+impl Gateway {
+    /// A gateway on top of wired engines.
+    pub fn new(app: Arc<App>) -> Self {
+        Gateway { app }
+    }
+}
+
+/// What is known of one request before anything is decided; taken once, handed down.
+struct Context<'a> {
+    app: &'a App,
+    live: &'a Live,
+    connection: &'a Connection,
+    now: Timestamp,
+    addressed: &'a Addressed,
+    id: &'a HeaderValue,
+    /// The text of `id`.
+    request_id: &'a str,
+    /// After `trusted_proxies`.
+    client: ClientAddr,
+    trusted_peer: bool,
+    /// Lower case, without port.
+    host: &'a str,
+    /// `https://host[:port]` as the browser sees it, for CSRF and redirects.
+    own_origin: &'a str,
+}
+
+impl Context<'_> {
+    /// What ties an audit line to this request.
+    fn cause(&self) -> Cause<'_> {
+        Cause {
+            client: Some(self.client),
+            request_id: Some(self.request_id),
+        }
+    }
+}
+
+/// What was learned on the way, for the access line and the metrics.
+struct Trail {
+    outcome: Outcome,
+    route: Option<usize>,
+    user: Option<String>,
+    subject: Option<Arc<Subject>>,
+    upstream_time: Option<Duration>,
+}
+
+impl Handler for Gateway {
+    async fn handle(
+        &self,
+        request: Request<Body>,
+        addressed: Addressed,
+        connection: &Arc<Connection>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let app = &*self.app;
+        let live = app.live.load();
+        let now = app.clock.now();
+        let peer = connection.peer.ip().to_canonical();
+        let trusted_peer = live.trusted_proxies.contains(peer);
+        let id = request_id::of(trusted_peer, request.headers(), now);
+        let request_id = id.to_str().unwrap_or_default();
+        let host = &*addressed.authority.host;
+        let served = live.origin_of(&addressed.authority);
+        let context = Context {
+            app,
+            live: &live,
+            connection,
+            now,
+            addressed: &addressed,
+            id: &id,
+            request_id,
+            client: ClientAddr(live.trusted_proxies.client_address(peer, request.headers())),
+            trusted_peer,
+            host,
+            own_origin: served.unwrap_or(&live.origin),
+        };
+        let asked = Asked::of(&request);
+        // Forwarding consumes the request; both of these are cheap to keep (a shared buffer, an inline method).
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let mut trail = Trail {
+            outcome: Outcome::Malformed,
+            route: None,
+            user: None,
+            subject: None,
+            upstream_time: None,
+        };
+
+        let mut response = if served.is_some() {
+            serve(&context, request, &asked, &mut trail)
+                .await
+                .unwrap_or_else(|error| {
+                    trail.outcome = error.outcome();
+                    error.log(request_id);
+                    error.count(&app.metrics);
+                    error
+                        .refusal()
+                        .answer(&answer::view(&context, &asked), &asked)
+                })
+        } else {
+            trail.outcome = Outcome::NoRoute;
+            answer::misdirected(&context, &asked)
+        };
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+
+        let total = started.elapsed();
+        let status = response.status().as_u16();
+        let route = trail.route.and_then(|index| live.route_labels.get(index));
+        app.metrics.request_duration.observe(total);
+        app.metrics.decisions.add(trail.outcome);
+        match trail.route.and_then(|index| live.route_metrics.get(index)) {
+            Some(counters) => counters.answered(status),
+            None => live.unrouted_metrics.answered(status),
+        }
+        if let Some(log) = &app.access_log {
+            let claims = trail.subject.as_ref().map(|subject| &subject.claims);
+            AccessLine {
+                time: now,
+                request_id,
+                client: context.client,
+                protocol: protocol_name(connection.protocol),
+                method: method.as_str(),
+                host,
+                path: uri.path(),
+                route: route.map(String::as_str),
+                status,
+                outcome: trail.outcome.text(),
+                reason: None,
+                user: claims
+                    .map(|claims| claims.identity.user.as_str())
+                    .or(trail.user.as_deref()),
+                session: claims.map(|claims| claims.session),
+                total,
+                upstream: trail.upstream_time,
+            }
+            .write(log);
+        }
+        response
+    }
+
+    /// Nothing of a refused request is believed, so the line says only what the gateway itself knows.
+    fn refused(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        request_id: &str,
+        connection: &Connection,
+    ) {
+        let outcome = match status {
+            StatusCode::INTERNAL_SERVER_ERROR => Outcome::Unavailable,
+            _ => Outcome::Malformed,
+        };
+        self.app.metrics.decisions.add(outcome);
+        self.app
+            .live
+            .load()
+            .unrouted_metrics
+            .answered(status.as_u16());
+        if let Some(log) = &self.app.access_log {
+            AccessLine {
+                time: self.app.clock.now(),
+                request_id,
+                client: ClientAddr(connection.peer.ip().to_canonical()),
+                protocol: protocol_name(connection.protocol),
+                method: "-",
+                host: "-",
+                path: "-",
+                route: None,
+                status: status.as_u16(),
+                outcome: outcome.text(),
+                reason: Some(reason),
+                user: None,
+                session: None,
+                total: Duration::ZERO,
+                upstream: None,
+            }
+            .write(log);
+        }
+    }
+
+    fn happened(&self, happening: Happening) {
+        let metrics = &self.app.metrics;
+        match happening {
+            Happening::Accepted => {
+                metrics.connections_accepted.inc();
+                metrics.connections.inc();
+            }
+            Happening::Ended => {
+                metrics.connections.dec();
+            }
+            Happening::HandshakeFailed => metrics.handshake_failures.add(HandshakeFailure::Failed),
+            Happening::HandshakeTimedOut => {
+                metrics.handshake_failures.add(HandshakeFailure::Timeout);
+            }
+            Happening::Panicked => {
+                metrics.panics.inc();
+            }
+        }
+    }
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::Http2 => "HTTP/2.0",
+    }
+}
+
+/// One request from its target to its answer.
+async fn serve(
+    context: &Context<'_>,
+    request: Request<Body>,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let target = match CanonicalTarget::parse(&context.addressed.target.0) {
+        Ok(target) => target,
+        Err(refusal) => return Ok(answer::bad_target(context, asked, refusal)),
+    };
+    if endpoints::is_own(target.for_matching()) {
+        trail.outcome = Outcome::Own;
+        // Boxed, as everything that is rare: its future would make every request's larger, and those are moved about.
+        return Box::pin(endpoints::serve(context, request, target, asked, trail)).await;
+    }
+    let (index, route) = match context
+        .live
+        .routes
+        .find(context.host, &target, request.method())
+    {
+        Matched::Route(index, route) => (index, route),
+        refused => {
+            trail.outcome = Outcome::NoRoute;
+            return Ok(answer::unmatched(context, asked, refused));
+        }
+    };
+    trail.route = Some(index);
+
+    // A public route never looks at credentials: no identity is sent, nothing is renewed.
+    let mut decision = match route.access {
+        Access::Public => Decision::Anonymous(AnonymousReason::NoCredentials),
+        Access::Optional | Access::Authenticated => identify(context, request.headers()),
+    };
+    let mut cookies = SessionCookies::Untouched;
+    let mut action = act(context, &decision, route, &target, &request);
+    if let Action::Renew(claims) = action {
+        (decision, cookies) = Box::pin(renew(context, claims, request.headers())).await?;
+        action = act(context, &decision, route, &target, &request);
+    }
+    if let Decision::SignedIn(subject) = &decision {
+        trail.subject = Some(Arc::clone(subject));
+        if route.revocation == Revocation::Checked
+            && !Box::pin(still_live(context, subject)).await?
+        {
+            decision = Decision::Anonymous(AnonymousReason::Revoked);
+            cookies = SessionCookies::Untouched;
+            action = act(context, &decision, route, &target, &request);
+        }
+    }
+    match action {
+        Action::Forward(permit) => {
+            trail.outcome = match permit.subject() {
+                Some(_) => Outcome::Forwarded,
+                None => Outcome::ForwardedAnonymous,
+            };
+            forward(context, permit, request, cookies, trail).await
+        }
+        Action::Challenge(kind, reason) => {
+            trail.outcome = Outcome::Challenged;
+            let mut response = answer::challenge(context, asked, kind, &target);
+            cookies
+                .or_clear(kind, reason)
+                .apply(context, response.headers_mut());
+            Ok(response)
+        }
+        Action::NotAllowed(_) => {
+            trail.outcome = Outcome::NotAllowed;
+            let user = trail
+                .subject
+                .as_ref()
+                .map_or("", |subject| &subject.claims.identity.user);
+            let mut response = answer::not_allowed(context, asked, user);
+            cookies.apply(context, response.headers_mut());
+            Ok(response)
+        }
+        Action::CrossSite => {
+            trail.outcome = Outcome::CrossSite;
+            Ok(answer::cross_site(context, asked))
+        }
+        // After a renewal no decision asks for another one.
+        Action::Renew(_) => Err(GatewayError::RenewalLoop),
+    }
+}
+
+/// For routes that ask the store each time.
+async fn still_live(context: &Context<'_>, subject: &Subject) -> Result<bool, GatewayError> {
+    context
+        .app
+        .sessions
+        .is_live(subject.claims.session, context.now)
+        .await
+        .map_err(GatewayError::Store)
+}
+
+fn act(
+    context: &Context<'_>,
+    decision: &Decision,
+    route: &Route,
+    target: &CanonicalTarget,
+    request: &Request<Body>,
+) -> Action {
+    decision::act(
+        decision,
+        route,
+        target.clone(),
+        request.method(),
+        request.headers(),
+        context.own_origin,
+    )
+}
+
+/// Who is asking, by the cookies alone: no lookup, no wait.
+fn identify(context: &Context<'_>, headers: &HeaderMap) -> Decision {
+    let presented = credentials::from_headers(headers, &context.live.cookie_names);
+    let conflicting =
+        presented.access == Presented::Conflicting || presented.refresh == Presented::Conflicting;
+    if conflicting {
+        context
+            .app
+            .audit
+            .record_for(&AuditEvent::CookieConflict, context.cause());
+    }
+    let access = match presented.access {
+        Presented::Value(token) if !conflicting => {
+            context.app.sessions.check_access(token, context.now)
+        }
+        _ => AccessFinding::Absent,
+    };
+    // The refresh token is opened only when it can matter.
+    let matters = match &access {
+        AccessFinding::Absent => true,
+        AccessFinding::Bad(error) => error.mended_by_renewal(),
+        AccessFinding::Valid(_) | AccessFinding::Revoked => false,
+    };
+    let refresh = match presented.refresh {
+        Presented::Value(token) if matters => context.app.sessions.open_refresh(token),
+        _ => RefreshFinding::Absent,
+    };
+    decision::decide(conflicting, access, refresh)
+}
+
+/// One renewal and what it means for this request.
+async fn renew(
+    context: &Context<'_>,
+    claims: RefreshClaims,
+    headers: &HeaderMap,
+) -> Result<(Decision, SessionCookies), GatewayError> {
+    let client = client_of(context, headers);
+    match context
+        .app
+        .sessions
+        .renew(claims, &client, context.now)
+        .await
+    {
+        Renewal::Issued(pair, subject) => {
+            Ok((Decision::SignedIn(subject), SessionCookies::Issue(pair)))
+        }
+        Renewal::Served(subject) => Ok((Decision::SignedIn(subject), SessionCookies::Untouched)),
+        Renewal::Refused(refusal) => {
+            let reason = refusal_word(refusal);
+            let event = AuditEvent::RotationRefused {
+                user: None,
+                session: claims.session,
+                reason,
+            };
+            context.app.audit.record_for(&event, context.cause());
+            Ok((
+                Decision::Anonymous(AnonymousReason::RenewalRefused),
+                SessionCookies::Untouched,
+            ))
+        }
+        Renewal::Unavailable => Err(GatewayError::RenewalUnavailable),
+    }
+}
+
+fn refusal_word(refusal: RenewalRefusal) -> &'static str {
+    match refusal {
+        RenewalRefusal::Rule(rotation::Refusal::Unknown) => "unknown session",
+        RenewalRefusal::Rule(rotation::Refusal::Revoked) => "revoked session",
+        RenewalRefusal::Rule(rotation::Refusal::Expired) => "expired session",
+        RenewalRefusal::Rule(rotation::Refusal::Ahead) => "generation ahead of the store",
+        RenewalRefusal::Replay => "replay",
+        RenewalRefusal::AccountClosed => "account blocked or removed",
+    }
+}
+
+/// Sends a permitted request on and prepares the answer.
+async fn forward(
+    context: &Context<'_>,
+    permit: Permit,
+    request: Request<Body>,
+    cookies: SessionCookies,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let session_end = match permit.subject() {
+        Some(subject) if hop_by_hop::asks_for_websocket(request.headers()) => {
+            Some(end_of(context.app.sessions.streams().open(&subject.claims)))
+        }
+        _ => None,
+    };
+    let subject = permit.subject().map(Arc::clone);
+    let upstream = permit.upstream();
+    let keys = context.app.sessions.keys();
+    let authority = context.addressed.authority.to_string();
+    // Only the access line says it.
+    let sent = context.app.access_log.as_ref().map(|_| Instant::now());
+    let forwarding = Forwarding {
+        peer: ClientAddr(context.connection.peer.ip()),
+        trusted_peer: context.trusted_peer,
+        authority: &authority,
+        request_id: context.id,
+        keys: &keys,
+        now: context.now,
+        session_end,
+    };
+    let answered = context
+        .app
+        .upstreams_of(context.connection.worker)
+        .forward(permit, request, forwarding)
+        .await;
+    trail.upstream_time = sent.map(|sent| sent.elapsed());
+    let mut response = answered
+        .map_err(|error| GatewayError::Upstream(context.app.upstream_name(upstream), error))?;
+    cookies.apply(context, response.headers_mut());
+    Ok(match subject {
+        Some(subject) if streams::outlives_its_head(response.headers()) => {
+            let end = end_of(context.app.sessions.streams().open(&subject.claims));
+            response.map(|body| streams::until(body, end))
+        }
+        _ => response,
+    })
+}
+
+/// Resolves when the guard's session is over; holds the guard until then.
+fn end_of(guard: StreamGuard) -> SessionEnd {
+    Box::pin(async move { guard.ended().await })
+}
+
+/// The browser as the rotation rule knows it: bounded user agent and address.
+fn client_of(context: &Context<'_>, headers: &HeaderMap) -> Client {
+    let agent = headers
+        .get(header::USER_AGENT)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let mut user_agent = String::from_utf8_lossy(agent).into_owned();
+    let mut cut = Client::MAX_USER_AGENT.min(user_agent.len());
+    while !user_agent.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    user_agent.truncate(cut);
+    Client {
+        user_agent,
+        addr: context.client,
+    }
+}

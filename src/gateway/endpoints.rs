@@ -1,0 +1,308 @@
+//! Our own endpoints under `/.auth/`, on every host that is served. Must not know how a session is judged or a
+//! password hashed: it asks the engines and turns their answers into pages, problems and cookies.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+
+use super::answer::{self, Asked};
+use super::session_cookies::SessionCookies;
+use super::{Context, Trail, identify, renew};
+use crate::audit::AuditEvent;
+use crate::auth::SessionId;
+use crate::auth::credentials::{self, Presented};
+use crate::auth::decision::{self, AccessFinding, CrossSite, Decision, RefreshFinding};
+use crate::auth::path::CanonicalTarget;
+use crate::body::Body;
+use crate::error::GatewayError;
+use crate::login::form;
+use crate::login::local::{Attempt, PROVIDER};
+use crate::login::me;
+use crate::login::pages::{self, SignIn, SignInError};
+use crate::login::return_to::ReturnTo;
+use crate::observe::metrics::SignInOutcome;
+use crate::session::{BeginError, IssueError};
+
+const PREFIX: &str = "/.auth";
+/// The query of the page that follows a sign-out.
+const SIGNED_OUT: &str = "done";
+
+/// Whether a path is ours; nothing below the prefix ever reaches an upstream.
+pub(super) fn is_own(path: &str) -> bool {
+    path.strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers a request below `/.auth/`.
+pub(super) async fn serve(
+    context: &Context<'_>,
+    request: Request<Body>,
+    target: CanonicalTarget,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let path = target
+        .for_matching()
+        .strip_prefix(PREFIX)
+        .unwrap_or_default();
+    // HEAD is GET without its body, which hyper leaves out.
+    let method = if request.method() == Method::HEAD {
+        &Method::GET
+    } else {
+        request.method()
+    };
+    match (path, method.as_str()) {
+        ("/login", "GET") => Ok(sign_in_page(context, &request, &target, asked)),
+        ("/login", "POST") => sign_in(context, request, asked, trail).await,
+        ("/logout", "GET") => Ok(sign_out_page(context, &request, &target, asked)),
+        ("/logout", "POST") => {
+            let (parts, _) = request.into_parts();
+            sign_out(context, &parts.method, &parts.headers, asked).await
+        }
+        ("/me", "GET") => {
+            let (parts, _) = request.into_parts();
+            who_am_i(context, &parts.headers, asked, trail).await
+        }
+        ("/jwks.json", "GET") => Ok(public_keys(context)),
+        ("/login" | "/logout", _) => Ok(answer::wrong_method(context, asked, "GET, HEAD, POST")),
+        ("/me" | "/jwks.json", _) => Ok(answer::wrong_method(context, asked, "GET, HEAD")),
+        (path, "GET") if path.starts_with("/assets/") => {
+            Ok(pages::asset(target.path(), target.query())
+                .unwrap_or_else(|| answer::not_found(context, asked)))
+        }
+        _ => Ok(answer::not_found(context, asked)),
+    }
+}
+
+fn sign_in_page(
+    context: &Context<'_>,
+    request: &Request<Body>,
+    target: &CanonicalTarget,
+    asked: &Asked,
+) -> Response<Body> {
+    if context.app.local.is_none() {
+        return answer::not_found(context, asked);
+    }
+    let rd = ReturnTo::from_query(target.query(), &context.live.return_hosts);
+    if let Decision::SignedIn(_) = identify(context, request.headers()) {
+        return answer::signed_in(&rd);
+    }
+    let page = SignIn {
+        return_to: &rd,
+        allowed: &context.live.return_hosts,
+        username: "",
+        error: None,
+    };
+    pages::sign_in(&answer::view(context, asked), &page)
+}
+
+/// `POST /.auth/login`: the form, the throttle, the hash, a new session; an older one of this browser ends.
+async fn sign_in(
+    context: &Context<'_>,
+    request: Request<Body>,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let (parts, body) = request.into_parts();
+    let Some(local) = &context.app.local else {
+        return Ok(answer::not_found(context, asked));
+    };
+    if is_suspect(context, &parts.method, &parts.headers) {
+        return Ok(answer::cross_site(context, asked));
+    }
+    let form = match form::read(&parts.headers, body).await {
+        Ok(form) => form,
+        Err(error) => return Ok(answer::bad_form(context, asked, &error)),
+    };
+    let (Some(user), Some(password)) = (form.field("username"), form.secret("password")) else {
+        return Ok(answer::incomplete_form(context, asked));
+    };
+    let rd = ReturnTo::parse(form.field("rd").unwrap_or("/"), &context.live.return_hosts);
+    let refused = |reason: &'static str, error: SignInError| {
+        context
+            .app
+            .audit
+            .record_for(&AuditEvent::SignInRefused { user, reason }, context.cause());
+        let page = SignIn {
+            return_to: &rd,
+            allowed: &context.live.return_hosts,
+            username: user,
+            error: Some(error),
+        };
+        Ok(pages::sign_in(&answer::view(context, asked), &page))
+    };
+    let attempt = local
+        .attempt(user, &password, context.client, context.now)
+        .await;
+    context.app.metrics.sign_in_attempts.add(outcome(&attempt));
+    let identity = match attempt {
+        Attempt::SignedIn(identity) => identity,
+        Attempt::Wrong => return refused("wrong name or password", SignInError::Wrong),
+        Attempt::Throttled { retry_after } => {
+            return refused("too many attempts", SignInError::Throttled { retry_after });
+        }
+        Attempt::Busy => return Err(GatewayError::SignInBusy),
+        Attempt::Unavailable => return Err(GatewayError::SignInUnavailable),
+    };
+
+    // A session that this browser brought along ends: a planted one must not survive the sign-in (attacks E08).
+    if let Some(old) = presented_session(context, &parts.headers) {
+        context
+            .app
+            .sessions
+            .end(old)
+            .await
+            .map_err(GatewayError::Store)?;
+    }
+    let client = super::client_of(context, &parts.headers);
+    let name = identity.user.clone();
+    let pair = match context
+        .app
+        .sessions
+        .begin(identity, &client, context.now)
+        .await
+    {
+        Ok(pair) => pair,
+        Err(BeginError::Issue(IssueError::TooLarge)) => {
+            return Ok(answer::identity_too_large(context, asked));
+        }
+        Err(error) => return Err(GatewayError::Begin(error)),
+    };
+    let event = AuditEvent::SignIn {
+        user: &name,
+        provider: PROVIDER,
+        session: pair.session,
+    };
+    context.app.audit.record_for(&event, context.cause());
+    trail.user = Some(name);
+    let mut response = answer::signed_in(&rd);
+    SessionCookies::Issue(pair).apply(context, response.headers_mut());
+    Ok(response)
+}
+
+fn outcome(attempt: &Attempt) -> SignInOutcome {
+    match attempt {
+        Attempt::SignedIn(_) => SignInOutcome::SignedIn,
+        Attempt::Wrong => SignInOutcome::Wrong,
+        Attempt::Throttled { .. } => SignInOutcome::Throttled,
+        Attempt::Busy => SignInOutcome::Busy,
+        Attempt::Unavailable => SignInOutcome::Unavailable,
+    }
+}
+
+fn sign_out_page(
+    context: &Context<'_>,
+    request: &Request<Body>,
+    target: &CanonicalTarget,
+    asked: &Asked,
+) -> Response<Body> {
+    let view = answer::view(context, asked);
+    if target.query() == Some(SIGNED_OUT) {
+        return pages::signed_out(&view);
+    }
+    match identify(context, request.headers()) {
+        Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.claims.identity.user)),
+        Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
+    }
+}
+
+/// `POST /.auth/logout`: the session is over, durably, before anybody is told so.
+async fn sign_out(
+    context: &Context<'_>,
+    method: &Method,
+    headers: &HeaderMap,
+    asked: &Asked,
+) -> Result<Response<Body>, GatewayError> {
+    if is_suspect(context, method, headers) {
+        return Ok(answer::cross_site(context, asked));
+    }
+    if let Some(session) = presented_session(context, headers) {
+        context
+            .app
+            .sessions
+            .end(session)
+            .await
+            .map_err(GatewayError::Store)?;
+        context.app.audit.record_for(
+            &AuditEvent::SignedOut {
+                user: None,
+                session,
+            },
+            context.cause(),
+        );
+    }
+    let mut response = if asked.person() {
+        pages::see_other(&format!("/.auth/logout?{SIGNED_OUT}"))
+    } else {
+        answer::no_content()
+    };
+    SessionCookies::Clear.apply(context, response.headers_mut());
+    Ok(response)
+}
+
+/// Whether a form may have been sent by another site.
+fn is_suspect(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> bool {
+    decision::cross_site(method, headers, context.own_origin) == CrossSite::Suspect
+}
+
+/// The session that the cookies of a request belong to, by either of them; nothing is renewed.
+fn presented_session(context: &Context<'_>, headers: &HeaderMap) -> Option<SessionId> {
+    let presented = credentials::from_headers(headers, &context.live.cookie_names);
+    if let Presented::Value(token) = presented.access
+        && let AccessFinding::Valid(subject) = context.app.sessions.check_access(token, context.now)
+    {
+        return Some(subject.claims.session);
+    }
+    match presented.refresh {
+        Presented::Value(token) => match context.app.sessions.open_refresh(token) {
+            RefreshFinding::Sealed(claims) => Some(claims.session),
+            RefreshFinding::Absent | RefreshFinding::Forged => None,
+        },
+        Presented::Absent | Presented::Conflicting => None,
+    }
+}
+
+/// `GET /.auth/me`: renews like any other request.
+async fn who_am_i(
+    context: &Context<'_>,
+    headers: &HeaderMap,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let (decision, cookies) = match identify(context, headers) {
+        Decision::NeedsRenewal(claims) => renew(context, claims, headers).await?,
+        decided => (decided, SessionCookies::Untouched),
+    };
+    let Decision::SignedIn(subject) = decision else {
+        return Ok(answer::unauthorized(context, asked, "/"));
+    };
+    trail.subject = Some(Arc::clone(&subject));
+    let mut response = me::response(&subject.claims);
+    cookies.apply(context, response.headers_mut());
+    Ok(response)
+}
+
+fn public_keys(context: &Context<'_>) -> Response<Body> {
+    let mut response = Response::new(Body::from(
+        context.app.sessions.keys().to_jwks().to_string(),
+    ));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/jwk-set+json"),
+    );
+    // Shorter than the overlap of a key rotation, so that a verifier has a new key before it needs it.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=60"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    response
+}

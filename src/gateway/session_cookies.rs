@@ -1,0 +1,94 @@
+//! Which session cookies an answer carries. Must not issue anything: it hands out what the session engine issued, and
+//! clears only after a definite refusal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::{Context, IssuedPair};
+use crate::auth::Generation;
+use crate::auth::decision::{AnonymousReason, RequestKind};
+use crate::clock::Timestamp;
+
+/// What an answer says about the session cookies.
+pub(super) enum SessionCookies {
+    /// Nothing: the jar stays as it is.
+    Untouched,
+    /// A new pair.
+    Issue(Arc<IssuedPair>),
+    /// Both are removed.
+    Clear,
+}
+
+impl SessionCookies {
+    /// A session that is definitely over is cleared from the jar, but only by a navigation: its answer leads to the
+    /// sign-in page, so it cannot overtake a newer sign-in the way a straggling background request could.
+    pub(super) fn or_clear(self, kind: RequestKind, reason: AnonymousReason) -> Self {
+        let definite = matches!(
+            reason,
+            AnonymousReason::RenewalRefused | AnonymousReason::Revoked
+        );
+        if definite && kind == RequestKind::Navigation {
+            SessionCookies::Clear
+        } else {
+            self
+        }
+    }
+
+    /// Writes the `Set-Cookie` lines and makes the answer uncacheable. An answer that leaves later than a third of the
+    /// redelivery window after the rotation goes without cookies: it could put a spent token back into the jar.
+    pub(super) fn apply(self, context: &Context<'_>, headers: &mut HeaderMap) {
+        let names = &context.live.cookie_names;
+        let style = &context.live.cookie_style;
+        match self {
+            SessionCookies::Untouched => return,
+            SessionCookies::Clear => {
+                headers.append(header::SET_COOKIE, style.delete(&names.access));
+                headers.append(header::SET_COOKIE, style.delete(&names.refresh));
+            }
+            SessionCookies::Issue(pair) => {
+                let now = context.app.clock.now();
+                if is_late(&pair, context.live.redelivery_window, now) {
+                    return;
+                }
+                let access = style.set(
+                    &names.access,
+                    &pair.access,
+                    pair.access_expires_at.since(now),
+                );
+                let refresh = style.set(
+                    &names.refresh,
+                    &pair.refresh,
+                    pair.refresh_expires_at.since(now),
+                );
+                // `Sessions::begin` refuses identities whose cookies would not fit; renewals carry the same or fewer
+                // claims, and one half of a pair is worse than none.
+                let (Ok(access), Ok(refresh)) = (access, refresh) else {
+                    tracing::error!(session = %pair.session, "the session's cookies no longer fit a browser; not sent");
+                    return;
+                };
+                headers.append(header::SET_COOKIE, access);
+                headers.append(header::SET_COOKIE, refresh);
+            }
+        }
+        never_shared(headers);
+    }
+}
+
+/// The pair of a sign-in is never late: nobody else knows that session yet, so nothing newer can be in the jar, and it was
+/// issued as of the request's arrival, before its password waited for a hash.
+fn is_late(pair: &IssuedPair, redelivery_window: Duration, now: Timestamp) -> bool {
+    pair.generation > Generation(0) && now.since(pair.issued_at) > redelivery_window / 3
+}
+
+/// No cache may keep an answer that carries a session cookie, whatever the upstream said.
+fn never_shared(headers: &mut HeaderMap) {
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-store"),
+    );
+    headers.remove(header::EXPIRES);
+    headers.remove("surrogate-control");
+    headers.remove("cdn-cache-control");
+}

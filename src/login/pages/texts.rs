@@ -1,0 +1,271 @@
+//! Every sentence on our pages, in every language we speak: a field per sentence, so that none can be forgotten.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::login::language::Language;
+use crate::login::problem::whole_seconds;
+
+/// A title and what to do about it.
+type Message = (&'static str, &'static str);
+
+/// One language's sentences.
+pub(super) struct Texts {
+    pub lang: &'static str,
+    pub sign_in: &'static str,
+    pub username: &'static str,
+    pub password: &'static str,
+    pub sign_in_button: &'static str,
+    pub wrong_password: &'static str,
+    pub sign_in_unavailable: &'static str,
+    pub bad_form: &'static str,
+    pub cross_site_form: &'static str,
+    /// Goes before the title when something is wrong, because a screen reader reads the title first.
+    pub error_prefix: &'static str,
+    pub sign_out: &'static str,
+    pub sign_out_message: &'static str,
+    pub sign_out_button: &'static str,
+    pub back: &'static str,
+    pub signed_in_as: &'static str,
+    pub signed_out: &'static str,
+    pub signed_out_message: &'static str,
+    pub sign_in_again: &'static str,
+    pub not_allowed: &'static str,
+    pub not_allowed_message: &'static str,
+    pub other_account: &'static str,
+    pub request_id: &'static str,
+    bad_request: Message,
+    forbidden: Message,
+    not_found: Message,
+    method: Message,
+    timeout: Message,
+    too_large: Message,
+    wrong_host: Message,
+    too_many: Message,
+    internal: Message,
+    bad_gateway: Message,
+    unavailable: Message,
+    gateway_timeout: Message,
+}
+
+impl Texts {
+    pub(super) fn of(language: Language) -> &'static Texts {
+        match language {
+            Language::English => &ENGLISH,
+            Language::Korean => &KOREAN,
+        }
+    }
+
+    /// Title and message for an error status; the class decides for those without a text of their own.
+    pub(super) fn of_status(&self, status: StatusCode) -> Message {
+        match status.as_u16() {
+            401 | 403 => self.forbidden,
+            404 | 410 => self.not_found,
+            405 => self.method,
+            408 => self.timeout,
+            413 | 414 | 431 => self.too_large,
+            421 => self.wrong_host,
+            429 => self.too_many,
+            502 => self.bad_gateway,
+            503 => self.unavailable,
+            504 => self.gateway_timeout,
+            400..=499 => self.bad_request,
+            _ => self.internal,
+        }
+    }
+}
+
+/// "Too many attempts", with how long to wait.
+pub(super) fn throttled(language: Language, retry_after: Duration) -> String {
+    let seconds = whole_seconds(retry_after);
+    let minutes = seconds.div_ceil(60);
+    match (language, seconds, minutes) {
+        (Language::English, 1, _) => "Too many attempts. Try again in a second.".to_owned(),
+        (Language::English, ..=90, _) => {
+            format!("Too many attempts. Try again in {seconds} seconds.")
+        }
+        (Language::English, _, _) => {
+            format!("Too many attempts. Try again in {minutes} minutes.")
+        }
+        (Language::Korean, ..=90, _) => {
+            format!("로그인 시도가 너무 많습니다. {seconds}초 후에 다시 시도해 주세요.")
+        }
+        (Language::Korean, _, _) => {
+            format!("로그인 시도가 너무 많습니다. {minutes}분 후에 다시 시도해 주세요.")
+        }
+    }
+}
+
+static ENGLISH: Texts = Texts {
+    lang: "en",
+    sign_in: "Sign in",
+    username: "Username",
+    password: "Password",
+    sign_in_button: "Sign in",
+    wrong_password: "The username or the password is not right. Please try again.",
+    sign_in_unavailable: "Signing in is not possible right now. Please try again in a moment.",
+    bad_form: "The form was incomplete. Please fill it in again.",
+    cross_site_form: "The form did not come from this page. Please sign in here.",
+    error_prefix: "Error: ",
+    sign_out: "Sign out",
+    sign_out_message: "This ends your session in this browser at once.",
+    sign_out_button: "Sign out",
+    back: "Back to the app",
+    signed_in_as: "Signed in as",
+    signed_out: "You are signed out",
+    signed_out_message: "Your session has ended. You can close this page.",
+    sign_in_again: "Sign in again",
+    not_allowed: "No access",
+    not_allowed_message: "Your account may not open this page. If you need it, ask whoever runs this site.",
+    other_account: "Use another account",
+    request_id: "Request",
+    bad_request: (
+        "This request was not understood",
+        "Something in its address or its form is not as it must be. Check the link and try again.",
+    ),
+    forbidden: (
+        "Refused",
+        "This request is not allowed. Go back to the site and try again from there.",
+    ),
+    not_found: (
+        "Nothing here",
+        "There is no page at this address. Check the link.",
+    ),
+    method: (
+        "Not possible here",
+        "This page cannot be used in this way. Go back and try again.",
+    ),
+    timeout: (
+        "That took too long",
+        "Your request did not arrive in time. Please try again.",
+    ),
+    too_large: (
+        "Too large",
+        "Your request is larger than this site accepts.",
+    ),
+    wrong_host: (
+        "Wrong address",
+        "This site does not answer under this name. Check the address.",
+    ),
+    too_many: (
+        "Slow down, please",
+        "There were too many requests. Please wait a moment and try again.",
+    ),
+    internal: (
+        "Something went wrong",
+        "This is our mistake, not yours. Please try again in a moment.",
+    ),
+    bad_gateway: (
+        "The app does not answer",
+        "The app behind this page cannot be reached. Your sign-in is not affected; please try again in a moment.",
+    ),
+    unavailable: (
+        "Not available right now",
+        "Please try again in a moment. Your sign-in is not affected.",
+    ),
+    gateway_timeout: (
+        "The app took too long",
+        "The app behind this page did not answer in time. Your sign-in is not affected; please try again in a moment.",
+    ),
+};
+
+static KOREAN: Texts = Texts {
+    lang: "ko",
+    sign_in: "로그인",
+    username: "사용자 이름",
+    password: "비밀번호",
+    sign_in_button: "로그인",
+    wrong_password: "사용자 이름 또는 비밀번호가 올바르지 않습니다. 다시 입력해 주세요.",
+    sign_in_unavailable: "지금은 로그인할 수 없습니다. 잠시 후 다시 시도해 주세요.",
+    bad_form: "입력 내용이 완전하지 않습니다. 다시 입력해 주세요.",
+    cross_site_form: "이 페이지에서 보낸 요청이 아닙니다. 여기에서 로그인해 주세요.",
+    error_prefix: "오류: ",
+    sign_out: "로그아웃",
+    sign_out_message: "이 브라우저의 세션이 바로 종료됩니다.",
+    sign_out_button: "로그아웃",
+    back: "앱으로 돌아가기",
+    signed_in_as: "로그인한 계정:",
+    signed_out: "로그아웃했습니다",
+    signed_out_message: "세션이 종료되었습니다. 이 페이지를 닫아도 됩니다.",
+    sign_in_again: "다시 로그인",
+    not_allowed: "접근 권한이 없습니다",
+    not_allowed_message: "이 계정으로는 이 페이지를 열 수 없습니다. 필요하면 사이트 관리자에게 문의해 주세요.",
+    other_account: "다른 계정으로 로그인",
+    request_id: "요청 번호",
+    bad_request: (
+        "잘못된 요청입니다",
+        "주소나 입력 내용을 이해할 수 없습니다. 링크를 확인하고 다시 시도해 주세요.",
+    ),
+    forbidden: (
+        "요청이 거부되었습니다",
+        "허용되지 않는 요청입니다. 사이트로 돌아가서 다시 시도해 주세요.",
+    ),
+    not_found: (
+        "페이지를 찾을 수 없습니다",
+        "이 주소에는 페이지가 없습니다. 링크를 확인해 주세요.",
+    ),
+    method: (
+        "지원하지 않는 요청입니다",
+        "이 페이지는 이런 방식으로 사용할 수 없습니다. 이전 화면으로 돌아가서 다시 시도해 주세요.",
+    ),
+    timeout: (
+        "시간이 초과되었습니다",
+        "요청이 제시간에 도착하지 않았습니다. 다시 시도해 주세요.",
+    ),
+    too_large: (
+        "요청이 너무 큽니다",
+        "이 사이트에서 받을 수 있는 크기를 넘었습니다.",
+    ),
+    wrong_host: (
+        "주소가 올바르지 않습니다",
+        "이 이름으로는 사이트를 이용할 수 없습니다. 주소를 확인해 주세요.",
+    ),
+    too_many: (
+        "잠시만 기다려 주세요",
+        "요청이 너무 많습니다. 잠시 후 다시 시도해 주세요.",
+    ),
+    internal: (
+        "문제가 발생했습니다",
+        "서버에서 오류가 발생했습니다. 잠시 후 다시 시도해 주세요.",
+    ),
+    bad_gateway: (
+        "앱이 응답하지 않습니다",
+        "앱에 연결할 수 없습니다. 로그인 상태에는 영향이 없으니 잠시 후 다시 시도해 주세요.",
+    ),
+    unavailable: (
+        "지금은 이용할 수 없습니다",
+        "로그인 상태에는 영향이 없으니 잠시 후 다시 시도해 주세요.",
+    ),
+    gateway_timeout: (
+        "앱의 응답이 늦어지고 있습니다",
+        "앱이 제시간에 응답하지 않았습니다. 로그인 상태에는 영향이 없으니 잠시 후 다시 시도해 주세요.",
+    ),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_said_as_people_say_them() {
+        let check = |seconds, english: &str, korean: &str| {
+            let after = Duration::from_secs(seconds);
+            let say = |language| throttled(language, after);
+            assert!(
+                say(Language::English).ends_with(english),
+                "{}",
+                say(Language::English)
+            );
+            assert!(
+                say(Language::Korean).contains(korean),
+                "{}",
+                say(Language::Korean)
+            );
+        };
+        check(1, "in a second.", " 1초 후");
+        check(90, "in 90 seconds.", " 90초 후");
+        check(91, "in 2 minutes.", " 2분 후");
+        check(900, "in 15 minutes.", " 15분 후");
+    }
+}

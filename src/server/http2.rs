@@ -1,0 +1,116 @@
+//! HTTP/2 on one connection: hyper behind the frame watcher, one task per stream, GOAWAY when idle or shutting down.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::TaskTracker;
+
+use super::Handler;
+use super::body::{Handed, ResponseBody, Sending};
+use super::connection::{Context, handle};
+use super::h2_watch::Watch;
+use super::target::check_http2;
+use super::timeouts::Activity;
+
+const STREAMS: u32 = 128;
+/// Request bodies in memory: per stream, per connection.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Answer bodies in memory, per stream.
+const SEND_BUFFER: usize = 64 << 10;
+/// After GOAWAY and with no stream open: how long the peer has to close.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+tokio::task_local! {
+    /// The stream that the current task serves: hyper gives its service no other way to know.
+    static STREAM: Arc<Handed>;
+}
+
+/// Serves until the connection closes.
+pub(super) async fn serve<H, S>(
+    stream: S,
+    activity: &Arc<Activity>,
+    context: &Arc<Context<H>>,
+) -> hyper::Result<()>
+where
+    H: Handler,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &context.shared.limits;
+    let service = service_fn(|request| answer(request, Arc::clone(context)));
+    let mut http = hyper::server::conn::http2::Builder::new(Streams {
+        tasks: context.shared.tasks.clone(),
+        activity: Arc::clone(activity),
+        patience: limits.body_idle_timeout,
+    });
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        // A peer that vanished while a stream is open.
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.header_timeout);
+    let stream = Watch::new(stream, limits.header_timeout);
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        biased;
+        served = serving.as_mut() => return served,
+        () = context.shared.shutdown.cancelled() => {}
+        () = activity.idle(limits.idle_timeout) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        served = serving.as_mut() => served,
+        () = activity.idle(FAREWELL) => Ok(()),
+    }
+}
+
+async fn answer<H: Handler>(
+    mut request: Request<Incoming>,
+    context: Arc<Context<H>>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let response = match check_http2(&mut request, &context.shared.limits) {
+        Ok(addressed) => handle(request, addressed, &context).await.0,
+        Err(refusal) => context.refuse(refusal),
+    };
+    let sending = STREAM
+        .try_with(|stream| Sending::Http2(Arc::clone(stream)))
+        .unwrap_or(Sending::Unwatched);
+    Ok(response.map(|body| ResponseBody::new(body, sending)))
+}
+
+/// Runs the streams of one connection; one whose peer makes no room for its answer is reset.
+#[derive(Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    activity: Arc<Activity>,
+    patience: Duration,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let open = self.activity.request();
+        let patience = self.patience;
+        self.tasks.spawn(async move {
+            let handed = Arc::new(Handed::default());
+            tokio::select! {
+                biased;
+                () = STREAM.scope(Arc::clone(&handed), stream) => {}
+                () = handed.stalled(patience) => tracing::debug!("a stream's peer does not read"),
+            }
+            drop(open);
+        });
+    }
+}

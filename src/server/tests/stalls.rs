@@ -1,0 +1,211 @@
+//! Peers that stop: every one of them is let go in time, and a healthy one is served meanwhile.
+
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+use super::*;
+
+/// Short, each one different enough to see which one ended a connection.
+fn limits() -> Limits {
+    Limits {
+        handshake_timeout: Duration::from_millis(300),
+        header_timeout: Duration::from_millis(300),
+        body_idle_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(600),
+        ..Limits::default()
+    }
+}
+
+/// The connection ends (closed or reset) soon, and not at once.
+async fn ends(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let begin = Instant::now();
+    let text = read_to_close(stream).await;
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(200), "ended after {took:?}");
+    assert!(took < Duration::from_secs(10), "ended after {took:?}");
+    text
+}
+
+#[tokio::test]
+async fn a_silent_tcp_connection_ends() {
+    let server = Server::start(limits()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(ends(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn half_a_client_hello_ends() {
+    let server = Server::start(limits()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"\x16\x03\x01\x02\x00\x01\x00")
+        .await
+        .unwrap();
+    assert_eq!(ends(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn tls_without_a_request_ends() {
+    let server = Server::start(limits()).await;
+    let mut http1 = server.connect().await;
+    let mut http2 = server.connect_as("h2", "localhost").await;
+    let (one, _) = tokio::join!(ends(&mut http1), ends(&mut http2));
+    assert_eq!(one, "");
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_answered_408() {
+    let server = Server::start(limits()).await;
+    let (mut read, mut write) = tokio::io::split(server.connect().await);
+    let drip = async {
+        // One byte well within any silence limit: only the limit on the whole head can end this.
+        for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\n".iter().cycle() {
+            if write.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = ends(&mut read) => answer,
+        () = drip => panic!("the server never answered"),
+    };
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stalled_http1_body_ends() {
+    let server = Server::start(limits()).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
+        .await
+        .unwrap();
+    let answer = ends(&mut stream).await;
+    assert!(answer.contains("the request body stalled"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stalled_http2_body_ends() {
+    let server = Server::start(limits()).await;
+    let mut http2 = server.http2().await;
+    let hello = Ok::<_, std::convert::Infallible>(http_body::Frame::data("hello".into()));
+    let stalled = futures_util::stream::iter([hello]).chain(futures_util::stream::pending());
+    let request = Request::post("https://localhost/echo")
+        .body(Body::stream(http_body_util::StreamBody::new(stalled)))
+        .unwrap();
+    let response = within(http2.send_request(request)).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "the request body stalled");
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_after_its_last_answer() {
+    let server = Server::start(limits()).await;
+    let mut http1 = server.connect().await;
+    http1
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut http1, "hello").await;
+    assert_eq!(ends(&mut http1).await, "");
+}
+
+/// HTTP/2 by hand: preface and empty SETTINGS.
+const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test]
+async fn an_idle_http2_connection_ends_with_goaway() {
+    let server = Server::start(limits()).await;
+    let mut stream = server.connect_as("h2", "localhost").await;
+    stream.write_all(OPENING).await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = within(stream.read_to_end(&mut bytes)).await;
+    const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0";
+    assert!(
+        bytes.windows(GOAWAY.len()).any(|frame| frame == GOAWAY),
+        "{bytes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_header_block_without_end_ends() {
+    let server = Server::start(limits()).await;
+    // :method GET, no END_HEADERS; and a HEADERS frame whose payload never comes.
+    for tail in [
+        &b"\0\0\x01\x01\x01\0\0\0\x01\x82"[..],
+        b"\0\0\x40\x01\x05\0\0\0\x01",
+    ] {
+        let mut stream = server.connect_as("h2", "localhost").await;
+        stream.write_all(OPENING).await.unwrap();
+        stream.write_all(tail).await.unwrap();
+        ends(&mut stream).await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_let_go() {
+    let server = Server::start(limits()).await;
+    // HTTP/1: the socket fills up.
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    // HTTP/2: the socket is read, the stream's window is never opened.
+    let mut http2 = server.http2().await;
+    let request = Request::get("https://localhost/big")
+        .body(Body::empty())
+        .unwrap();
+    let mut body = within(http2.send_request(request))
+        .await
+        .unwrap()
+        .into_body();
+    let begin = Instant::now();
+    assert_eq!(server.stop().await, Drained { cut: 0 });
+    assert!(begin.elapsed() > Duration::from_millis(200));
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    let ended = async {
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        Ok::<_, hyper::Error>(())
+    };
+    assert!(
+        within(ended).await.is_err(),
+        "the stream should have been reset"
+    );
+    let mut bytes = Vec::new();
+    let _ = within(stream.read_to_end(&mut bytes)).await;
+    assert!(bytes.len() < 64 << 20);
+}
+
+#[tokio::test]
+async fn stalled_connections_do_not_stop_a_healthy_one() {
+    let server = Server::start(limits()).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let answer = server
+        .exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.contains("hello"));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_one_to_end() {
+    let server = Server::start(Limits {
+        connections: 1,
+        ..limits()
+    })
+    .await;
+    let begin = Instant::now();
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    let answer = server
+        .exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.contains("hello"));
+    assert!(begin.elapsed() > Duration::from_millis(250));
+}

@@ -1,0 +1,176 @@
+//! What is idle, and the socket that notices a peer who does not read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::deadline::Deadline;
+
+/// What happens on a connection, for the question whether it is idle.
+#[derive(Debug)]
+pub(super) struct Activity {
+    opened: Instant,
+    /// Milliseconds after `opened`.
+    last: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Activity {
+            opened: Instant::now(),
+            last: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        })
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(millis, Ordering::Relaxed);
+    }
+
+    /// When something of substance was last written, or a request last ended.
+    pub(super) fn last(&self) -> Instant {
+        self.opened + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+
+    /// A request is in flight until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> InFlight {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Waits until nothing was in flight and nothing was written for `limit`.
+    pub(super) async fn idle(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let at = if self.open.load(Ordering::Relaxed) > 0 {
+                now + limit
+            } else {
+                self.last() + limit
+            };
+            if at <= now {
+                return;
+            }
+            tokio::time::sleep_until(at).await;
+        }
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes below this many bytes (acknowledgements of pings and settings) do not count as activity.
+const SMALL_WRITE: usize = 256;
+
+/// A socket whose writes fail when the peer takes nothing for a while. It holds the connection's permit, so that a
+/// tunnel keeps counting as a connection.
+pub(super) struct Socket<S> {
+    io: S,
+    patience: Duration,
+    gives_up: Option<Instant>,
+    deadline: Deadline,
+    activity: Arc<Activity>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<S> Socket<S> {
+    pub(super) fn new(
+        io: S,
+        patience: Duration,
+        activity: Arc<Activity>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Socket {
+            io,
+            patience,
+            gives_up: None,
+            deadline: Deadline::default(),
+            activity,
+            _permit: permit,
+        }
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            self.gives_up = None;
+            return done;
+        }
+        let at = *self
+            .gives_up
+            .get_or_insert_with(|| Instant::now() + self.patience);
+        ready!(self.deadline.poll_at(at, cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not read",
+        )))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if matches!(done, Poll::Ready(Ok(written)) if written >= SMALL_WRITE) {
+            self.activity.touch();
+        }
+        self.watch(cx, done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // The usual case, one TLS record, goes by the system call that costs less.
+        let done = match bytes {
+            [record] => Pin::new(&mut self.io).poll_write(cx, record),
+            _ => Pin::new(&mut self.io).poll_write_vectored(cx, bytes),
+        };
+        if matches!(done, Poll::Ready(Ok(written)) if written >= SMALL_WRITE) {
+            self.activity.touch();
+        }
+        self.watch(cx, done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, done)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

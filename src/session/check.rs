@@ -1,0 +1,55 @@
+//! Checking the two cookies without asking the store: the access token by cache or signature, the refresh token by its MAC.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Sessions;
+use super::cache::Hit;
+use crate::auth::Subject;
+use crate::auth::access_token::{self, TokenError};
+use crate::auth::decision::{AccessFinding, RefreshFinding};
+use crate::clock::Timestamp;
+
+impl Sessions {
+    /// Checks an access token. Seen before: a lookup; else verified, remembered, and noted as received.
+    pub fn check_access(&self, token: &str, now: Timestamp) -> AccessFinding {
+        let subject = match self.verified.find(token, now) {
+            Hit::Valid(subject) => subject,
+            Hit::Expired => return AccessFinding::Bad(TokenError::Expired),
+            Hit::Unknown => return self.verify_access(token, now),
+        };
+        if self.revocations.concerns_token(&subject.claims) {
+            return AccessFinding::Revoked;
+        }
+        AccessFinding::Valid(subject)
+    }
+
+    fn verify_access(&self, token: &str, now: Timestamp) -> AccessFinding {
+        let epoch = self.verified.epoch();
+        self.verifications.fetch_add(1, Ordering::Relaxed);
+        let claims = match access_token::verify(token, &self.keys(), &self.expect, now) {
+            Ok(claims) => claims,
+            // Ours, from before the lifetime was configured shorter: a renewal mends it.
+            Err(TokenError::Lifetime) => return AccessFinding::Bad(TokenError::Expired),
+            Err(error) => return AccessFinding::Bad(error),
+        };
+        if self.revocations.concerns_token(&claims) {
+            return AccessFinding::Revoked;
+        }
+        let noted = self.acknowledgements.note(&claims);
+        let subject = Arc::new(Subject::new(claims));
+        // What could not be noted stays unknown, so that its next request is a first sighting again.
+        if noted {
+            self.verified.remember(token, Arc::clone(&subject), epoch);
+        }
+        AccessFinding::Valid(subject)
+    }
+
+    /// Checks a refresh token's MAC; the store is not asked.
+    pub fn open_refresh(&self, token: &str) -> RefreshFinding {
+        match self.master.open(token) {
+            Ok(claims) => RefreshFinding::Sealed(claims),
+            Err(_) => RefreshFinding::Forged,
+        }
+    }
+}

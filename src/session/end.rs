@@ -1,0 +1,170 @@
+//! Ending sessions: one, a user's, everybody's. Obeyed by this node at once, durable before it is acknowledged.
+//!
+//! Order: memory and streams first, then the store. Work in the store is a task of its own, so that a caller that goes away
+//! does not leave half of it undone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{SessionEvent, Sessions};
+use crate::auth::SessionId;
+use crate::clock::Timestamp;
+use crate::store::{Replaced, RevocationRecord, RevocationTarget, StoreError};
+
+/// How much longer than an access token a revocation is held, because nodes' clocks differ.
+pub(super) const MARGIN: Duration = Duration::from_secs(60);
+/// How often a session is marked anew because a renewal changed it.
+const TRIES: usize = 64;
+
+impl Sessions {
+    /// Ends one session; whether it was live.
+    pub async fn end(self: &Arc<Self>, session: SessionId) -> Result<bool, StoreError> {
+        let sessions = Arc::clone(self);
+        self.detached(async move { sessions.end_now(session).await })
+            .await
+    }
+
+    /// Ends all sessions of a user that began until now; how many there were.
+    pub async fn end_user(
+        self: &Arc<Self>,
+        provider: &str,
+        user: &str,
+    ) -> Result<usize, StoreError> {
+        let target = RevocationTarget::User {
+            provider: provider.to_owned(),
+            user: user.to_owned(),
+        };
+        let sessions = Arc::clone(self);
+        self.detached(async move { sessions.end_many(target).await })
+            .await
+    }
+
+    /// Ends all sessions that began until now; how many there were.
+    pub async fn end_all(self: &Arc<Self>) -> Result<usize, StoreError> {
+        let sessions = Arc::clone(self);
+        self.detached(async move { sessions.end_many(RevocationTarget::All).await })
+            .await
+    }
+
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.control
+            .spawn(work)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the work was cut short".to_owned())))
+    }
+
+    pub(super) async fn end_now(&self, session: SessionId) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let (closed, live) = tokio::join!(self.close(session, now), self.mark(session, now));
+        closed?;
+        let live = live?;
+        if let Some(identity) = &live {
+            self.observer.observe(&SessionEvent::Revoked {
+                session: Some(session),
+                user: Some((identity.provider.clone(), identity.user.clone())),
+                sessions: 1,
+            });
+        }
+        Ok(live.is_some())
+    }
+
+    /// Ends a session's access tokens and streams; its record is the caller's.
+    pub(super) async fn close(&self, session: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        let revocation = RevocationRecord {
+            target: RevocationTarget::Session(session),
+            at: now,
+            until: self.forgotten_at(now),
+        };
+        self.obey(&revocation);
+        self.timed(self.store.put_revocation(&revocation)).await
+    }
+
+    /// Marks the record; the identity of a session that was live.
+    async fn mark(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<crate::auth::Identity>, StoreError> {
+        for _ in 0..TRIES {
+            let Some(stored) = self.load(&session).await? else {
+                return Ok(None);
+            };
+            let mut record = stored.record;
+            if record.revoked_at.is_some() {
+                return Ok(None);
+            }
+            record.revoked_at = Some(now);
+            match self.replace(&record, stored.revision).await? {
+                Replaced::Committed(_) if now < record.ends_at() => {
+                    return Ok(Some(record.identity));
+                }
+                Replaced::Committed(_) | Replaced::Missing => return Ok(None),
+                Replaced::Conflict => {}
+            }
+        }
+        Err(StoreError::Unavailable(
+            "the session is changing too fast".to_owned(),
+        ))
+    }
+
+    async fn end_many(&self, target: RevocationTarget) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let revocation = RevocationRecord {
+            target,
+            at: now,
+            until: self.forgotten_at(now),
+        };
+        self.obey(&revocation);
+        // Should this process die before all records are marked, the entry still ends those that are left.
+        let guard = RevocationRecord {
+            until: now.plus(self.settings.absolute_ttl).plus(MARGIN),
+            ..revocation.clone()
+        };
+        self.timed(self.store.put_revocation(&guard)).await?;
+        let user = match &revocation.target {
+            RevocationTarget::User { provider, user } => Some((provider.as_str(), user.as_str())),
+            RevocationTarget::All | RevocationTarget::Session(_) => None,
+        };
+        let live = self.timed(self.store.sessions(user, now)).await?;
+        let mut ended = 0;
+        // In groups, which share commits.
+        for group in live.chunks(256) {
+            let marks = group
+                .iter()
+                .filter(|record| record.created_at <= now)
+                .map(|record| self.mark(record.id, now));
+            for mark in futures_util::future::join_all(marks).await {
+                ended += usize::from(mark?.is_some());
+            }
+            // Tokens of sessions from this very second may be dated to the next one (`Revocations::birth`).
+            let young = group
+                .iter()
+                .filter(|record| record.created_at <= now)
+                .filter(|record| record.created_at.as_secs() == now.as_secs())
+                .map(|record| self.close(record.id, now));
+            for closed in futures_util::future::join_all(young).await {
+                closed?;
+            }
+        }
+        self.timed(self.store.put_revocation(&revocation)).await?;
+        let user = user.map(|(provider, user)| (provider.to_owned(), user.to_owned()));
+        self.observer.observe(&SessionEvent::Revoked {
+            session: None,
+            user,
+            sessions: ended,
+        });
+        Ok(ended)
+    }
+
+    fn obey(&self, revocation: &RevocationRecord) {
+        self.revocations.insert(revocation);
+        self.streams.end(&revocation.target);
+    }
+
+    fn forgotten_at(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.settings.access_ttl).plus(MARGIN)
+    }
+}

@@ -1,0 +1,146 @@
+//! The signing keys in force: made at the first start, rotated with overlap, dropped when nothing they signed can live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::end::MARGIN;
+use super::{SessionEvent, Sessions};
+use crate::auth::access_token::Expect;
+use crate::auth::keyset::{KeyError, KeySet, StoredKey};
+use crate::clock::Timestamp;
+use crate::store::{Store, StoreError};
+
+/// Life of an assertion to an upstream; keys outlive it.
+const ASSERTION_TTL: Duration = Duration::from_secs(60);
+
+/// Why the keys could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// The keys in force.
+pub(super) struct Keys {
+    set: ArcSwap<KeySet>,
+    /// The list as stored; held while it changes.
+    stored: tokio::sync::Mutex<Vec<StoredKey>>,
+}
+
+impl Keys {
+    /// Reads the keys, or makes the first one.
+    pub(super) async fn open(store: &dyn Store, now: Timestamp) -> Result<Self, KeysError> {
+        let mut stored = store.keys().await?;
+        if stored.iter().all(|key| key.retires_at.is_some()) {
+            stored.push(StoredKey::generate(now)?);
+            store.put_keys(&stored).await?;
+        }
+        Ok(Keys {
+            set: ArcSwap::from_pointee(KeySet::new(&stored, now)?),
+            stored: tokio::sync::Mutex::new(stored),
+        })
+    }
+}
+
+/// What may be told of a signing key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeyInfo {
+    /// Its id.
+    pub kid: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it verifies; `None` while it signs.
+    pub retires_at: Option<Timestamp>,
+}
+
+impl From<&StoredKey> for KeyInfo {
+    fn from(key: &StoredKey) -> Self {
+        KeyInfo {
+            kid: key.kid.clone(),
+            created_at: key.created_at,
+            retires_at: key.retires_at,
+        }
+    }
+}
+
+/// The list after a rotation: a new key signs, the old one verifies until nothing that it signed can live.
+pub fn rotated(
+    stored: &[StoredKey],
+    access_ttl: Duration,
+    now: Timestamp,
+) -> Result<Vec<StoredKey>, KeyError> {
+    let retires_at = now.plus(access_ttl.max(ASSERTION_TTL)).plus(MARGIN);
+    let mut next: Vec<StoredKey> = stored
+        .iter()
+        .filter(|key| key.retires_at.is_none_or(|at| now < at))
+        .cloned()
+        .collect();
+    for key in &mut next {
+        key.retires_at = key.retires_at.or(Some(retires_at));
+    }
+    next.push(StoredKey::generate(now)?);
+    Ok(next)
+}
+
+impl Sessions {
+    /// The keys that tokens are signed and checked with now.
+    pub fn keys(&self) -> Arc<KeySet> {
+        self.keys.set.load_full()
+    }
+
+    /// What access tokens must match.
+    pub fn expect(&self) -> &Expect {
+        &self.expect
+    }
+
+    /// What may be told of the keys.
+    pub async fn key_list(&self) -> Vec<KeyInfo> {
+        self.keys
+            .stored
+            .lock()
+            .await
+            .iter()
+            .map(Into::into)
+            .collect()
+    }
+
+    /// Makes a new signing key and puts it in force; returns its id.
+    pub async fn rotate_keys(&self, now: Timestamp) -> Result<String, KeysError> {
+        let mut stored = self.keys.stored.lock().await;
+        let next = rotated(&stored, self.settings.access_ttl, now)?;
+        let set = KeySet::new(&next, now)?;
+        self.timed(self.store.put_keys(&next)).await?;
+        let kid = next.last().map(|key| key.kid.clone()).unwrap_or_default();
+        *stored = next;
+        self.publish(set);
+        self.observer
+            .observe(&SessionEvent::KeyRotated { kid: kid.clone() });
+        Ok(kid)
+    }
+
+    /// Drops keys whose time is over.
+    pub(super) async fn retire_keys(&self, now: Timestamp) -> Result<(), KeysError> {
+        let mut stored = self.keys.stored.lock().await;
+        let over = |key: &StoredKey| key.retires_at.is_some_and(|at| at <= now);
+        if !stored.iter().any(over) {
+            return Ok(());
+        }
+        let next: Vec<StoredKey> = stored.iter().filter(|key| !over(key)).cloned().collect();
+        // Not in force any more, whatever the store says to it.
+        self.publish(KeySet::new(&next, now)?);
+        self.timed(self.store.put_keys(&next)).await?;
+        *stored = next;
+        Ok(())
+    }
+
+    fn publish(&self, set: KeySet) {
+        self.keys.set.store(Arc::new(set));
+        self.verified.forget_all();
+    }
+}

@@ -1,0 +1,131 @@
+//! Ending sessions: by logout, by operators, by the account, and while something else is under way.
+
+use super::*;
+use crate::store::RevocationTarget;
+
+#[tokio::test]
+async fn i06_there_is_no_grace_after_a_logout() {
+    let bench = bench().await;
+    let first = bench.begin().await;
+    let second = bench.issued(&first).await;
+    assert!(bench.sessions.end(second.session).await.unwrap());
+    for pair in [&first, &second] {
+        assert_eq!(name(&bench.renew(pair).await), refused(Refusal::Revoked));
+        assert!(matches!(bench.check(pair), AccessFinding::Revoked));
+    }
+    assert!(!bench.sessions.end(second.session).await.unwrap());
+    assert!(
+        !bench
+            .sessions
+            .is_live(second.session, bench.now())
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_logout_during_a_rotation_wins_before_and_after_its_commit() {
+    for before in [true, false] {
+        let bench = Arc::new(bench().await);
+        let first = bench.begin().await;
+        let hold = if before {
+            &bench.store.hold_before
+        } else {
+            &bench.store.hold_after
+        };
+        hold.store(true, Ordering::SeqCst);
+        let renewal = tokio::spawn({
+            let (bench, first) = (Arc::clone(&bench), Arc::clone(&first));
+            async move { name(&bench.renew(&first).await) }
+        });
+        bench.store.held.notified().await;
+        assert!(bench.sessions.end(first.session).await.unwrap());
+        bench.store.release.notify_one();
+        assert_eq!(renewal.await.unwrap(), refused(Refusal::Revoked));
+        assert!(bench.record(&first).await.revoked_at.is_some());
+        assert_eq!(bench.seen.rotations(), 0);
+    }
+}
+
+#[tokio::test]
+async fn ending_a_user_ends_what_began_and_not_what_begins_after() {
+    let bench = bench().await;
+    let mine = bench.begin().await;
+    let mut bob = alice();
+    bob.user = "bob".to_owned();
+    let other = bench
+        .sessions
+        .begin(bob, &browser(2), bench.now())
+        .await
+        .unwrap();
+    let guard = match bench.check(&mine) {
+        AccessFinding::Valid(subject) => bench.sessions.streams().open(&subject.claims),
+        found => panic!("{found:?}"),
+    };
+    bench.clock.advance(Duration::from_millis(400));
+    assert_eq!(bench.sessions.end_user("local", "alice").await.unwrap(), 1);
+    guard.ended().await;
+    drop(guard);
+    assert!(bench.sessions.streams().is_empty());
+    assert!(matches!(bench.check(&mine), AccessFinding::Revoked));
+    assert_eq!(name(&bench.renew(&mine).await), refused(Refusal::Revoked));
+    assert!(matches!(bench.check(&other), AccessFinding::Valid(_)));
+    assert!(matches!(
+        bench.sessions.begin(alice(), &browser(1), START).await,
+        Err(BeginError::Ended)
+    ));
+    // Within the same second, but later.
+    bench.clock.advance(Duration::from_millis(1));
+    let again = bench.begin().await;
+    assert!(matches!(bench.check(&again), AccessFinding::Valid(_)));
+    assert!(matches!(bench.renew(&again).await, Renewal::Issued(..)));
+
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(bench.sessions.end_all().await.unwrap(), 2);
+    assert!(matches!(bench.check(&other), AccessFinding::Revoked));
+    assert!(matches!(bench.check(&again), AccessFinding::Revoked));
+    bench.clock.advance(seconds(361));
+    bench.sessions.forget_over(bench.now()).await;
+    assert_eq!(bench.sessions.held().0, 0);
+    assert_eq!(name(&bench.renew(&other).await), refused(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_closed_account_ends_its_session_at_the_renewal() {
+    let bench = bench().await;
+    let first = bench.begin().await;
+    bench.accounts.closed.store(true, Ordering::SeqCst);
+    assert_eq!(name(&bench.renew(&first).await), "refused AccountClosed");
+    assert!(matches!(bench.check(&first), AccessFinding::Revoked));
+}
+
+#[tokio::test]
+async fn a_crash_half_way_through_ending_a_user_leaves_no_session_alive() {
+    let bench = bench().await;
+    let mine = bench.begin().await;
+    // What `end_user` writes first; then the process dies before any record is marked.
+    bench
+        .store
+        .put_revocation(&RevocationRecord {
+            target: RevocationTarget::User {
+                provider: "local".to_owned(),
+                user: "alice".to_owned(),
+            },
+            at: bench.now(),
+            until: bench.now().plus(settings().absolute_ttl),
+        })
+        .await
+        .unwrap();
+    let bench = bench.restarted().await;
+    bench.clock.advance(seconds(86_400));
+    assert!(
+        !bench
+            .sessions
+            .is_live(mine.session, bench.now())
+            .await
+            .unwrap()
+    );
+    assert_eq!(name(&bench.renew(&mine).await), refused(Refusal::Revoked));
+    let again = bench.begin().await;
+    assert!(matches!(bench.renew(&again).await, Renewal::Issued(..)));
+}

@@ -1,0 +1,192 @@
+//! The store's file and folder: made once, atomically, private; opened only after it proved readable.
+//!
+//! Must not write to a file that it refuses.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{Builder, Database, DatabaseError, StorageError};
+
+use super::disk::Disk;
+use super::tables::{FORMAT, META};
+use crate::store::StoreError;
+
+/// The first bytes of every redb file.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// Pages kept in memory; sessions are small and the operating system caches the file as well.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// Makes folder and file where they are missing. A file that is there is not touched.
+pub(super) fn prepare(folder: &Path, path: &Path) -> Result<(), StoreError> {
+    let unavailable = |what: &str, error: &io::Error| {
+        StoreError::Unavailable(format!("{what} {}: {error}", folder.display()))
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unavailable("cannot make the folder", &error))?;
+    if path
+        .try_exists()
+        .map_err(|error| unavailable("cannot look into", &error))?
+    {
+        return Ok(());
+    }
+    // Made under another name and linked into place whole: nobody ever sees half a store, and of two processes that
+    // start together one makes it and the other finds it.
+    let half = folder.join(format!(".store-{}.new", uuid::Uuid::now_v7()));
+    let made = (|| -> Result<(), StoreError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&half)
+            .map_err(|error| unavailable("cannot write to", &error))?;
+        let disk = Disk::real(file).map_err(|error| explain(path, &error))?;
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(disk)
+            .map_err(|error| explain(path, &error))?;
+        stamp(&database)?;
+        drop(database);
+        match fs::hard_link(&half, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(unavailable("cannot write to", &error))
+            }
+            _ => Ok(()),
+        }
+    })();
+    let _ = fs::remove_file(&half);
+    made?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| unavailable("cannot write to", &error))
+}
+
+fn stamp(database: &Database) -> Result<(), StoreError> {
+    let unavailable = |error: redb::Error| StoreError::Unavailable(error.to_string());
+    let mut transaction = database
+        .begin_write()
+        .map_err(|error| unavailable(error.into()))?;
+    transaction.set_quick_repair(true);
+    transaction
+        .open_table(META)
+        .map_err(|error| unavailable(error.into()))?
+        .insert("format", FORMAT)
+        .map_err(|error| unavailable(error.into()))?;
+    transaction
+        .commit()
+        .map_err(|error| unavailable(error.into()))
+}
+
+/// Opens a file for the first time in this process: proves on trial, without writing, that all of it can be read.
+pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+    let unreadable = |reason: &str| StoreError::Unreadable {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+    };
+    let mut file = handle(path)?;
+    let mode = file
+        .metadata()
+        .map_err(|error| unreadable(&error.to_string()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(unreadable(&format!(
+            "its mode {:03o} lets others read it; run: chmod 600 {}",
+            mode & 0o777,
+            path.display()
+        )));
+    }
+    let mut head = [0; MAGIC.len()];
+    match file.read_exact(&mut head) {
+        Ok(()) if head == MAGIC => {}
+        Ok(()) => return Err(unreadable("it is no store file")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(unreadable("it is cut short"));
+        }
+        Err(error) => return Err(unreadable(&error.to_string())),
+    }
+    let trial = || -> Result<(), StoreError> {
+        let disk = Disk::trial(file).map_err(|error| explain(path, &error))?;
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(disk)
+            .map_err(|error| explain(path, &error))?;
+        format_known(path, &database)
+    };
+    // redb may panic on a damaged file; here that is one more way to be unreadable.
+    catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(unreadable("it is damaged")))?;
+    reopen(path)
+}
+
+/// Opens a file that was readable before.
+pub(super) fn reopen(path: &Path) -> Result<Database, StoreError> {
+    let disk = Disk::real(handle(path)?).map_err(|error| explain(path, &error))?;
+    Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(disk)
+        .map_err(|error| explain(path, &error))
+}
+
+/// The file, never a new one.
+pub(super) fn handle(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| StoreError::Unreadable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })
+}
+
+fn format_known(path: &Path, database: &Database) -> Result<(), StoreError> {
+    use redb::ReadableDatabase as _;
+    let found = (|| -> Result<Option<u32>, redb::Error> {
+        let transaction = database.begin_read()?;
+        let table = transaction.open_table(META)?;
+        let format = table.get("format")?.map(|format| format.value());
+        Ok(format)
+    })();
+    match found {
+        Ok(Some(found)) if found <= FORMAT => Ok(()),
+        Ok(Some(found)) => Err(StoreError::NewerFormat {
+            found,
+            known: FORMAT,
+        }),
+        Ok(None) | Err(redb::Error::TableDoesNotExist(_)) => Err(StoreError::Unreadable {
+            path: path.display().to_string(),
+            reason: "it belongs to another program".to_owned(),
+        }),
+        Err(error) => Err(StoreError::Unreadable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// What it means that redb could not open the file.
+pub(super) fn explain(path: &Path, error: &DatabaseError) -> StoreError {
+    let path = path.display().to_string();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            StoreError::InUse { path }
+        }
+        DatabaseError::Storage(StorageError::Io(io))
+            if io.kind() != io::ErrorKind::UnexpectedEof
+                && io.kind() != io::ErrorKind::InvalidData =>
+        {
+            StoreError::Unavailable(format!("{path}: {io}"))
+        }
+        other => StoreError::Unreadable {
+            path,
+            reason: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,350 @@
+//! The embedded store: one durable redb file, one writer with group commit.
+//!
+//! A file that cannot be read is never replaced, repaired or shortened: the start fails and says why. Must not decide
+//! anything: it keeps and compares.
+
+mod disk;
+mod file;
+mod rows;
+mod tables;
+mod threads;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::ReadableTable as _;
+
+use self::rows::{SealedKey, folded, found_session, or_empty, put_session, remove_ended};
+use self::tables::{ACCOUNTS, KEYS, KeySeal, META, REVOCATIONS, SESSION_ENDS, SESSIONS};
+use self::threads::{Holder, Threads};
+use super::{
+    Account, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
+};
+use crate::auth::SessionId;
+use crate::auth::keyset::StoredKey;
+use crate::auth::rotation::SessionRecord;
+use crate::clock::Timestamp;
+use crate::units::Secret;
+
+/// The name of the file within the store's folder.
+pub const FILE_NAME: &str = "store.redb";
+
+/// A store in one file.
+pub struct Embedded {
+    path: PathBuf,
+    threads: Threads,
+    seal: Arc<KeySeal>,
+}
+
+impl Embedded {
+    /// Opens the store under `folder` (made with mode 0700 when missing), or makes an empty one when there is no file.
+    /// Signing keys are sealed under `master`; keys that were sealed under one of `previous` still open.
+    pub fn open(folder: &Path, master: &Secret, previous: &[Secret]) -> Result<Self, StoreError> {
+        let path = folder.join(FILE_NAME);
+        let seal = Arc::new(KeySeal::new(master, previous)?);
+        file::prepare(folder, &path)?;
+        let database = file::open(&path)?;
+        let again = path.clone();
+        let holder = Holder::new(database, Box::new(move || file::reopen(&again)));
+        Ok(Embedded {
+            threads: Threads::start(holder)?,
+            path,
+            seal,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[cfg(test)]
+    fn open_failing_while(
+        folder: &Path,
+        fault: Arc<std::sync::atomic::AtomicBool>,
+    ) -> Result<Self, StoreError> {
+        let path = folder.join(FILE_NAME);
+        file::prepare(folder, &path)?;
+        let again = path.clone();
+        let opener = move || {
+            let disk = disk::Disk::real(file::handle(&again)?)
+                .map_err(|error| file::explain(&again, &error))?
+                .failing_while(Arc::clone(&fault));
+            redb::Builder::new()
+                .create_with_backend(disk)
+                .map_err(|error| file::explain(&again, &error))
+        };
+        Ok(Embedded {
+            threads: Threads::start(Holder::new(opener()?, Box::new(opener)))?,
+            path,
+            seal: Arc::new(KeySeal::new(&Secret::new([7; 32]), &[])?),
+        })
+    }
+}
+
+impl Store for Embedded {
+    fn session<'a>(&'a self, id: &'a SessionId) -> StoreFuture<'a, Option<Stored<SessionRecord>>> {
+        let id = *id;
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(SESSIONS))? else {
+                return Ok(None);
+            };
+            Ok(match table.get(id.as_bytes())? {
+                Some(bytes) => Some(tables::decode(bytes.value())?),
+                None => None,
+            })
+        }))
+    }
+
+    fn create_session<'a>(&'a self, record: &'a SessionRecord) -> StoreFuture<'a, Revision> {
+        let record = record.clone();
+        Box::pin(self.threads.write(move |batch| {
+            if found_session(batch.look(), &record.id)?.is_some() {
+                return Err(StoreError::Unavailable("the session id is taken".to_owned()).into());
+            }
+            put_session(batch.change(), &record, Revision(1))?;
+            Ok(Revision(1))
+        }))
+    }
+
+    fn replace_session<'a>(
+        &'a self,
+        record: &'a SessionRecord,
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced> {
+        let record = record.clone();
+        Box::pin(self.threads.write(move |batch| {
+            let Some(current) = found_session(batch.look(), &record.id)? else {
+                return Ok(Replaced::Missing);
+            };
+            if current.revision != expected {
+                return Ok(Replaced::Conflict);
+            }
+            let revision = Revision(expected.0.saturating_add(1));
+            let transaction = batch.change();
+            transaction
+                .open_table(SESSION_ENDS)?
+                .remove((current.record.ends_at().as_millis(), record.id.as_bytes()))?;
+            put_session(transaction, &record, revision)?;
+            Ok(Replaced::Committed(revision))
+        }))
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        user: Option<(&'a str, &'a str)>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>> {
+        let user = user.map(|(provider, user)| (provider.to_owned(), user.to_owned()));
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(SESSIONS))? else {
+                return Ok(Vec::new());
+            };
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (_, bytes) = entry?;
+                let record = tables::decode::<SessionRecord>(bytes.value())?.record;
+                let wanted = user.as_ref().is_none_or(|(provider, user)| {
+                    record.identity.provider == *provider && record.identity.user == *user
+                });
+                if wanted && record.revoked_at.is_none() && now < record.ends_at() {
+                    found.push(record);
+                }
+            }
+            found.sort_by_key(|record| (record.created_at, record.id));
+            Ok(found)
+        }))
+    }
+
+    fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize> {
+        Box::pin(
+            self.threads
+                .write(move |batch| remove_ended(batch.change(), now)),
+        )
+    }
+
+    fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()> {
+        let revocation = revocation.clone();
+        Box::pin(self.threads.write(move |batch| {
+            let key = serde_json::to_string(&revocation.target)
+                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let bytes = tables::encode(&revocation, Revision(1))?;
+            batch
+                .change()
+                .open_table(REVOCATIONS)?
+                .insert(key.as_str(), bytes.as_slice())?;
+            Ok(())
+        }))
+    }
+
+    fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>> {
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(REVOCATIONS))? else {
+                return Ok(Vec::new());
+            };
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (_, bytes) = entry?;
+                let record = tables::decode::<RevocationRecord>(bytes.value())?.record;
+                if now < record.until {
+                    found.push(record);
+                }
+            }
+            Ok(found)
+        }))
+    }
+
+    fn account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Stored<Account>>> {
+        let key = folded(name);
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(ACCOUNTS))? else {
+                return Ok(None);
+            };
+            Ok(match table.get(key.as_str())? {
+                Some(bytes) => Some(tables::decode(bytes.value())?),
+                None => None,
+            })
+        }))
+    }
+
+    fn accounts(&self) -> StoreFuture<'_, Vec<Account>> {
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(ACCOUNTS))? else {
+                return Ok(Vec::new());
+            };
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (_, bytes) = entry?;
+                found.push(tables::decode::<Account>(bytes.value())?.record);
+            }
+            Ok(found)
+        }))
+    }
+
+    fn create_account<'a>(&'a self, account: &'a Account) -> StoreFuture<'a, Replaced> {
+        let account = account.clone();
+        Box::pin(self.threads.write(move |batch| {
+            let key = folded(&account.name);
+            let taken = batch
+                .look()
+                .open_table(ACCOUNTS)?
+                .get(key.as_str())?
+                .is_some();
+            if taken {
+                return Ok(Replaced::Conflict);
+            }
+            let bytes = tables::encode(&account, Revision(1))?;
+            batch
+                .change()
+                .open_table(ACCOUNTS)?
+                .insert(key.as_str(), bytes.as_slice())?;
+            Ok(Replaced::Committed(Revision(1)))
+        }))
+    }
+
+    fn replace_account<'a>(
+        &'a self,
+        account: &'a Account,
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced> {
+        let account = account.clone();
+        Box::pin(self.threads.write(move |batch| {
+            let key = folded(&account.name);
+            let found = match batch.look().open_table(ACCOUNTS)?.get(key.as_str())? {
+                Some(bytes) => Some(tables::revision(bytes.value())?),
+                None => None,
+            };
+            match found {
+                None => return Ok(Replaced::Missing),
+                Some(current) if current != expected => return Ok(Replaced::Conflict),
+                Some(_) => {}
+            }
+            let revision = Revision(expected.0.saturating_add(1));
+            let bytes = tables::encode(&account, revision)?;
+            batch
+                .change()
+                .open_table(ACCOUNTS)?
+                .insert(key.as_str(), bytes.as_slice())?;
+            Ok(Replaced::Committed(revision))
+        }))
+    }
+
+    fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
+        let key = folded(name);
+        Box::pin(self.threads.write(move |batch| {
+            let mut table = batch.change().open_table(ACCOUNTS)?;
+            let removed = table.remove(key.as_str())?.is_some();
+            Ok(removed)
+        }))
+    }
+
+    fn keys(&self) -> StoreFuture<'_, Vec<StoredKey>> {
+        let seal = Arc::clone(&self.seal);
+        let path = self.path.clone();
+        Box::pin(self.threads.read(move |transaction| {
+            let Some(table) = or_empty(transaction.open_table(KEYS))? else {
+                return Ok(Vec::new());
+            };
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (_, bytes) = entry?;
+                found.push(tables::decode::<SealedKey>(bytes.value())?.record);
+            }
+            found.sort_by_key(|key| key.place);
+            let mut keys = Vec::with_capacity(found.len());
+            for key in found {
+                let pkcs8 =
+                    seal.open(&key.kid, &key.sealed)
+                        .ok_or_else(|| StoreError::Unreadable {
+                            path: path.display().to_string(),
+                            reason: "its signing keys were sealed under another master key"
+                                .to_owned(),
+                        })?;
+                keys.push(StoredKey {
+                    kid: key.kid,
+                    pkcs8,
+                    created_at: key.created_at,
+                    retires_at: key.retires_at,
+                });
+            }
+            Ok(keys)
+        }))
+    }
+
+    fn put_keys<'a>(&'a self, keys: &'a [StoredKey]) -> StoreFuture<'a, ()> {
+        let keys = keys.to_vec();
+        let seal = Arc::clone(&self.seal);
+        Box::pin(self.threads.write(move |batch| {
+            let mut rows = Vec::with_capacity(keys.len());
+            for (place, key) in keys.iter().enumerate() {
+                let sealed = SealedKey {
+                    kid: key.kid.clone(),
+                    place,
+                    sealed: seal.seal(&key.kid, &key.pkcs8)?,
+                    created_at: key.created_at,
+                    retires_at: key.retires_at,
+                };
+                rows.push((key.kid.as_str(), tables::encode(&sealed, Revision(1))?));
+            }
+            let mut table = batch.change().open_table(KEYS)?;
+            table.retain(|_, _| false)?;
+            for (kid, bytes) in &rows {
+                table.insert(*kid, bytes.as_slice())?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn probe(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.threads.write(|batch| {
+            batch
+                .change()
+                .open_table(META)?
+                .insert("format", tables::FORMAT)?;
+            Ok(())
+        }))
+    }
+}

@@ -1,0 +1,206 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::store::conformance::{self, NOW, session};
+
+fn master() -> Secret {
+    Secret::new([7; 32])
+}
+
+fn open(folder: &Path) -> Result<Embedded, StoreError> {
+    Embedded::open(folder, &master(), &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_contract_of_every_store() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::all(Arc::new(open(folder.path()).unwrap())).await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_the_store_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = session(1, "alice");
+    let store = open(folder.path()).unwrap();
+    let revision = store.create_session(&record).await.unwrap();
+    drop(store);
+    let store = open(folder.path()).unwrap();
+    let stored = store.session(&record.id).await.unwrap().unwrap();
+    assert_eq!((stored.record, stored.revision), (record, revision));
+}
+
+#[test]
+fn file_and_folder_are_private_and_nothing_else_is_left() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("deep").join("data");
+    let store = open(&folder).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(store.path()), 0o600);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).unwrap();
+    assert!(matches!(open(folder.path()), Err(StoreError::InUse { .. })));
+    drop(first);
+    open(folder.path()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_read_is_left_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).unwrap());
+    for id in 0..200 {
+        store.create_session(&session(id, "alice")).await.unwrap();
+    }
+    let path = store.path().to_path_buf();
+    drop(store);
+    let good = fs::read(&path).unwrap();
+
+    let mut cases: Vec<(String, Vec<u8>)> = vec![
+        ("empty".into(), Vec::new()),
+        ("text".into(), b"this is no store\n".to_vec()),
+        ("zeroes".into(), vec![0; good.len()]),
+        ("the magic alone".into(), good[..9].to_vec()),
+        ("a header alone".into(), good[..512].to_vec()),
+        ("half of it".into(), good[..good.len() / 2].to_vec()),
+        ("one byte short".into(), good[..good.len() - 1].to_vec()),
+    ];
+    let mut noise = good.clone();
+    for (at, byte) in noise.iter_mut().enumerate().skip(9) {
+        *byte ^= (at as u8).wrapping_mul(31) | 1;
+    }
+    cases.push(("noise after the magic".into(), noise));
+    let mut refused = 0;
+    for page in (0..good.len() / 4096).step_by(3) {
+        let mut damaged = good.clone();
+        damaged[page * 4096 + 100..page * 4096 + 200].fill(0xa5);
+        cases.push((format!("page {page} damaged"), damaged));
+    }
+    for (case, bytes) in cases {
+        fs::write(&path, &bytes).unwrap();
+        match open(folder.path()) {
+            Err(StoreError::Unreadable { reason, .. }) => {
+                refused += 1;
+                assert!(!reason.is_empty());
+                assert!(fs::read(&path).unwrap() == bytes, "{case}: was changed");
+            }
+            // The damaged bytes were unused ones.
+            Ok(store) => {
+                assert!(case.starts_with("page"), "{case}: was opened");
+                assert_eq!(
+                    store.sessions(None, NOW).await.unwrap().len(),
+                    200,
+                    "{case}"
+                );
+            }
+            Err(other) => panic!("{case}: {other}"),
+        }
+    }
+    assert!(refused > 8, "damaged pages were noticed: {refused}");
+}
+
+#[test]
+fn a_file_that_others_can_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = open(folder.path()).unwrap().path().to_path_buf();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let Err(StoreError::Unreadable { reason, .. }) = open(folder.path()) else {
+        panic!("was opened");
+    };
+    assert!(reason.contains("chmod 600"), "{reason}");
+}
+
+#[test]
+fn a_newer_format_and_a_foreign_database_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = open(folder.path()).unwrap().path().to_path_buf();
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(META)
+        .unwrap()
+        .insert("format", tables::FORMAT + 1)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(matches!(
+        open(folder.path()),
+        Err(StoreError::NewerFormat { .. })
+    ));
+
+    let foreign = tempfile::tempdir().unwrap();
+    let path = foreign.path().join(FILE_NAME);
+    drop(redb::Database::create(&path).unwrap());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(
+        open(foreign.path()),
+        Err(StoreError::Unreadable { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_works_again_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let store = Embedded::open_failing_while(folder.path(), Arc::clone(&full)).unwrap();
+    let before = session(1, "alice");
+    store.create_session(&before).await.unwrap();
+
+    full.store(true, Ordering::SeqCst);
+    for id in 2..5 {
+        assert!(matches!(
+            store.create_session(&session(id, "alice")).await,
+            Err(StoreError::Unavailable(_))
+        ));
+    }
+    full.store(false, Ordering::SeqCst);
+
+    store.probe().await.unwrap();
+    let after = session(9, "alice");
+    store.create_session(&after).await.unwrap();
+    for record in [&before, &after] {
+        assert_eq!(
+            store.session(&record.id).await.unwrap().unwrap().record,
+            *record
+        );
+    }
+}
+
+#[tokio::test]
+async fn private_keys_are_not_in_the_file_and_need_the_master_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let key = StoredKey {
+        kid: "k1".to_owned(),
+        pkcs8: Secret::new(*b"a private part that nobody may find"),
+        created_at: NOW,
+        retires_at: None,
+    };
+    store.put_keys(std::slice::from_ref(&key)).await.unwrap();
+    let path = store.path().to_path_buf();
+    drop(store);
+    let bytes = fs::read(path).unwrap();
+    assert!(
+        !bytes
+            .windows(key.pkcs8.expose().len())
+            .any(|window| window == key.pkcs8.expose())
+    );
+    let other = Secret::new([8; 32]);
+    let store = Embedded::open(folder.path(), &other, &[]).unwrap();
+    assert!(matches!(
+        store.keys().await,
+        Err(StoreError::Unreadable { .. })
+    ));
+    drop(store);
+    let store = Embedded::open(folder.path(), &other, &[master()]).unwrap();
+    assert_eq!(
+        store.keys().await.unwrap()[0].pkcs8.expose(),
+        key.pkcs8.expose()
+    );
+}

@@ -1,0 +1,184 @@
+//! Where sessions, accounts, keys and revocations are kept: one trait, several implementations that all pass one
+//! conformance suite. Must not decide anything: rules are in `auth`, this keeps and compares.
+
+pub mod embedded;
+pub mod master_key;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::SessionId;
+use crate::auth::keyset::StoredKey;
+use crate::auth::rotation::SessionRecord;
+use crate::clock::Timestamp;
+
+pub use embedded::Embedded;
+pub use master_key::{MasterKeyError, master_key};
+
+/// What a store call returns.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Which version of a record was read; a replacement names it, so that nothing is overwritten unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+/// A record together with its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// What was kept.
+    pub record: T,
+    /// Which version of it.
+    pub revision: Revision,
+}
+
+/// The outcome of a compare-and-set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// Durable.
+    Committed(Revision),
+    /// The record changed since it was read; read and judge again.
+    Conflict,
+    /// There is no such record.
+    Missing,
+}
+
+/// A built-in account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Unique, case-sensitive as written, compared in lower case.
+    pub name: String,
+    /// E-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Argon2id hash in PHC string format. Never leaves the store except to be checked.
+    pub password_hash: String,
+    /// May not sign in while true.
+    #[serde(default)]
+    pub blocked: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the password last changed.
+    pub password_changed_at: Timestamp,
+}
+
+/// That a session, or every session of a user that began before a moment, is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationRecord {
+    /// What ended.
+    pub target: RevocationTarget,
+    /// When; for users and all: sessions created at or before this moment are over.
+    pub at: Timestamp,
+    /// From then on no access token can be concerned any more and the entry may be forgotten.
+    pub until: Timestamp,
+}
+
+/// What a revocation concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationTarget {
+    /// One session.
+    Session(SessionId),
+    /// All sessions of this user (provider, user).
+    User {
+        /// Provider name.
+        provider: String,
+        /// User name at that provider.
+        user: String,
+    },
+    /// Everybody.
+    All,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store file is held by another process.
+    #[error(
+        "the store {path} is in use by another process, perhaps by a gateway that already runs; each needs a `store.path` of its own"
+    )]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The file cannot be read as a store; it is left exactly as it is.
+    #[error("the store {path} cannot be read: {reason}; it was left untouched")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A record was written by a newer version of this program.
+    #[error("a record in the store has format {found}; this version reads up to {known}")]
+    NewerFormat {
+        /// What was found.
+        found: u32,
+        /// What is known.
+        known: u32,
+    },
+    /// Reading or writing failed now (disk full, I/O error); nothing was acknowledged. May pass.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The store. Every method that writes returns only once the write is durable.
+pub trait Store: Send + Sync + 'static {
+    /// Reads a session; `None` when unknown or removed.
+    fn session<'a>(&'a self, id: &'a SessionId) -> StoreFuture<'a, Option<Stored<SessionRecord>>>;
+    /// Keeps a new session; its id is fresh.
+    fn create_session<'a>(&'a self, record: &'a SessionRecord) -> StoreFuture<'a, Revision>;
+    /// Replaces a session if it is still at `expected`.
+    fn replace_session<'a>(
+        &'a self,
+        record: &'a SessionRecord,
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced>;
+    /// All sessions, or those of one user, that have not ended at `now`.
+    fn sessions<'a>(
+        &'a self,
+        user: Option<(&'a str, &'a str)>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>>;
+    /// Removes sessions and revocations that are over at `now`; returns how many.
+    fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize>;
+
+    /// Keeps a revocation.
+    fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()>;
+    /// All revocations that still matter at `now`.
+    fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>>;
+
+    /// Reads an account by name (any case).
+    fn account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Stored<Account>>>;
+    /// All accounts by name.
+    fn accounts(&self) -> StoreFuture<'_, Vec<Account>>;
+    /// Keeps a new account; `Conflict` when the name (any case) is taken.
+    fn create_account<'a>(&'a self, account: &'a Account) -> StoreFuture<'a, Replaced>;
+    /// Replaces an account if it is still at `expected`.
+    fn replace_account<'a>(
+        &'a self,
+        account: &'a Account,
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced>;
+    /// Removes an account; whether there was one.
+    fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool>;
+
+    /// All signing keys.
+    fn keys(&self) -> StoreFuture<'_, Vec<StoredKey>>;
+    /// Replaces the whole list of signing keys.
+    fn put_keys<'a>(&'a self, keys: &'a [StoredKey]) -> StoreFuture<'a, ()>;
+
+    /// Whether the store can read and write now.
+    fn probe(&self) -> StoreFuture<'_, ()>;
+}

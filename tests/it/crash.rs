@@ -1,0 +1,142 @@
+//! Power cuts: the gateway is killed in the middle of many renewals and started again on the same folder.
+//!
+//! Nobody whose browser received an answer is signed out, and no generation is ever issued twice.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::harness::browser::{Browser, as_fetch, claims};
+use crate::harness::wait::until;
+use crate::harness::{ACCESS, App, Ask, Gateway, REFRESH};
+
+const ROUNDS: usize = 20;
+const BROWSERS: usize = 10;
+
+/// Every pair that any browser ever received: one generation of a session has one refresh token, whoever asks and
+/// whatever crashed.
+#[derive(Default)]
+struct Issued {
+    tokens: Mutex<HashMap<(String, u64), String>>,
+    renewals: AtomicUsize,
+}
+
+impl Issued {
+    fn note(&self, browser: &Browser) {
+        let access = claims(&browser.access().unwrap());
+        let key = (
+            access["sid"].as_str().unwrap().to_owned(),
+            access["gen"].as_u64().unwrap(),
+        );
+        let refresh = browser.refresh().unwrap();
+        let mut tokens = self.tokens.lock().unwrap();
+        if let Some(before) = tokens.insert(key.clone(), refresh.clone()) {
+            assert_eq!(before, refresh, "generation {} was issued twice", key.1);
+        } else {
+            self.renewals.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test]
+async fn twenty_power_cuts_lose_no_session_and_issue_nothing_twice() {
+    let app = App::start().await;
+    let mut gateway = Gateway::before(&app).run();
+    let issued = Arc::new(Issued::default());
+    let mut browsers = Vec::new();
+    for _ in 0..BROWSERS {
+        browsers.push(gateway.signed_in("alice").await);
+    }
+    let first: Vec<Browser> = browsers.iter().map(Browser::copy).collect();
+    let mut busy = std::time::Duration::ZERO;
+    for round in 0..ROUNDS {
+        let started = Instant::now();
+        let goal = issued.renewals.load(Ordering::SeqCst) + 20 + usize::from(random_byte()) % 60;
+        let tasks: Vec<_> = browsers
+            .iter()
+            .map(|browser| {
+                tokio::spawn(renew_until_cut(
+                    browser.clone(),
+                    issued.clone(),
+                    gateway.door(),
+                ))
+            })
+            .collect();
+        until("renewals to be in full swing", async || {
+            let crashed = tasks.iter().any(|task| task.is_finished());
+            assert!(
+                !crashed,
+                "a browser stopped before the power did, in round {round}"
+            );
+            (issued.renewals.load(Ordering::SeqCst) >= goal).then_some(())
+        })
+        .await;
+        gateway.kill();
+        busy += started.elapsed();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        gateway.start_again();
+        // Every browser goes on with what it has: the newest answer that reached it.
+        for browser in &browsers {
+            let mut again = browser.clone();
+            again.door = gateway.door();
+            again.drop_cookie(ACCESS);
+            let answer = again.get("/").await;
+            assert_eq!(
+                answer.status,
+                200,
+                "a session was lost in round {round}: {}",
+                answer.text()
+            );
+            issued.note(&again);
+        }
+    }
+    let renewals = issued.renewals.load(Ordering::SeqCst);
+    assert!(renewals >= ROUNDS * 20, "only {renewals} renewals in all");
+    eprintln!(
+        "{renewals} renewals, about {:.0} a second while the power was on",
+        renewals as f64 / busy.as_secs_f64()
+    );
+    // What was spent long ago works for nobody.
+    for old in first {
+        let mut old = old;
+        old.door = gateway.door();
+        old.drop_cookie(ACCESS);
+        assert_eq!(old.get("/").await.status, 401);
+    }
+}
+
+/// Renews again and again on one connection, each time with the refresh token alone, until the power goes.
+async fn renew_until_cut(
+    mut browser: Browser,
+    issued: Arc<Issued>,
+    door: crate::harness::client::Door,
+) {
+    browser.door = door;
+    let connection = browser.door.h2().await;
+    loop {
+        browser.drop_cookie(ACCESS);
+        let ask = browser.dress(as_fetch(Ask::get("/")));
+        let Ok(answer) = connection.try_ask(ask).await else {
+            return;
+        };
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        browser.take_cookies(&answer);
+        assert!(
+            answer
+                .all("set-cookie")
+                .iter()
+                .any(|line| line.starts_with(REFRESH)),
+            "a renewal without cookies"
+        );
+        issued.note(&browser);
+    }
+}
+
+fn random_byte() -> u8 {
+    let mut byte = [0];
+    aws_lc_rs::rand::fill(&mut byte).unwrap();
+    byte[0]
+}

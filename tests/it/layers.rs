@@ -1,0 +1,170 @@
+//! Who may import whom: the table of ARCHITECTURE.md, held against every `crate::` path in `src/`.
+
+use std::path::{Path, PathBuf};
+
+/// What each module may use of the crate. `error` belongs to the gateway.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("headers", &[]),
+    ("body", &[]),
+    ("clock", &[]),
+    ("deadline", &[]),
+    ("units", &[]),
+    ("auth", &["headers", "clock", "units"]),
+    ("store", &["auth", "clock", "units"]),
+    ("session", &["auth", "store", "clock", "units"]),
+    // Accounts are a source of identities for renewals: login implements a trait of the session engine.
+    (
+        "login",
+        &[
+            "auth", "session", "store", "headers", "body", "clock", "units",
+        ],
+    ),
+    (
+        "upstream",
+        &["auth", "headers", "body", "clock", "deadline", "units"],
+    ),
+    ("observe", &["auth", "clock", "units"]),
+    ("audit", &["auth", "observe", "clock", "units"]),
+    (
+        "server",
+        &[
+            "auth", "headers", "body", "observe", "clock", "deadline", "units",
+        ],
+    ),
+    ("admin", &["body", "observe", "clock", "units"]),
+    (
+        "accounts",
+        &["auth", "store", "session", "login", "clock", "units"],
+    ),
+    (
+        "control",
+        &[
+            "accounts", "audit", "auth", "store", "session", "login", "clock", "units",
+        ],
+    ),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The source without its tests, which may use whatever they need.
+fn production(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    if ["/tests", "test_support", "conformance"]
+        .iter()
+        .any(|part| name.contains(part))
+    {
+        return String::new();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Every module that is named as `crate::NAME` or within `use crate::{…}`, comments aside.
+fn used(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut names = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for c in list.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+                    c if depth == 0 => name.push(c),
+                    _ => {}
+                }
+            }
+            names.push(name);
+        } else {
+            names.push(rest.to_owned());
+        }
+    }
+    names
+        .iter()
+        .map(|name| {
+            name.trim()
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn files_of(module: &str) -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let file = src.join(format!("{module}.rs"));
+    if file.exists() {
+        found.push(file);
+    }
+    let folder = src.join(module);
+    if folder.exists() {
+        sources(&folder, &mut found);
+    }
+    assert!(!found.is_empty(), "there is no module {module}");
+    found
+}
+
+#[test]
+fn lower_never_imports_higher_and_engines_are_strangers() {
+    let mut problems = Vec::new();
+    let mut seen = 0;
+    for (module, allowed) in MAY_USE {
+        for path in files_of(module) {
+            for name in used(&production(&path)) {
+                seen += 1;
+                if name != *module && !allowed.contains(&name.as_str()) {
+                    problems.push(format!("{}: {module} uses {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 30, "only {seen} imports were found");
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_pure_core_knows_no_clock_no_runtime_no_log_and_no_file() {
+    for path in files_of("auth") {
+        let text = production(&path);
+        let code: String = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+        for word in [
+            "tokio",
+            "tracing",
+            "SystemTime",
+            "Instant",
+            "std::fs",
+            "std::env",
+            "std::net::Tcp",
+            "async fn",
+            "println",
+        ] {
+            assert!(!code.contains(word), "{} mentions {word}", path.display());
+        }
+    }
+}

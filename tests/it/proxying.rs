@@ -1,0 +1,551 @@
+//! What passes through passes whole: bodies, events, sockets, trailers, in both protocols.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::attacks::open_socket;
+use crate::harness::app::{blob_bytes, sha256};
+use crate::harness::client::status_of;
+use crate::harness::wait::until;
+use crate::harness::{App, Ask, Gateway, HOST, ORIGIN};
+
+/// More than any buffer on the way.
+const BIG: usize = 48 << 20;
+
+#[tokio::test]
+async fn big_bodies_arrive_byte_for_byte_both_ways() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let alice = gateway.signed_in("alice").await;
+    let upload = blob_bytes(7, 20 << 20);
+    let wanted = sha256(&upload);
+    let h2 = gateway.door().h2().await;
+    for over_h2 in [false, true] {
+        app.forget();
+        let post = crate::harness::browser::as_fetch(Ask::post("/up", upload.clone()));
+        let get = crate::harness::browser::as_fetch(Ask::get("/blob?size=20971520"));
+        let (up, down) = if over_h2 {
+            (
+                alice.send_on(&h2, post).await,
+                alice.send_on(&h2, get).await,
+            )
+        } else {
+            (alice.send(post).await, alice.send(get).await)
+        };
+        assert_eq!((up.status, down.status), (200, 200));
+        assert_eq!(app.seen()[0].body_hash, wanted);
+        assert_eq!(down.body.len(), 20 << 20);
+        assert_eq!(sha256(&down.body), sha256(&blob_bytes(0, 20 << 20)));
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_app_and_not_the_memory() {
+    slow_reader_of(BIG).await;
+}
+
+#[tokio::test]
+#[ignore = "long: moves 2 GiB"]
+async fn a_slow_reader_of_two_gibibytes() {
+    slow_reader_of(2 << 30).await;
+}
+
+async fn slow_reader_of(size: usize) {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let before = gateway.resident();
+    let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+    tls.write_all(
+        format!(
+            "GET /public/blob?size={size} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    )
+    .await
+    .unwrap();
+    // Until nothing moves any more: everything on the way is full.
+    let mut last = u64::MAX;
+    let mut still = 0;
+    until("the app to stop sending", async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = app.sent();
+        still = if now == last && now > 0 { still + 1 } else { 0 };
+        last = now;
+        (still >= 10).then_some(())
+    })
+    .await;
+    assert!(
+        last < BIG as u64 / 2,
+        "{last} bytes were taken off the app while nobody read"
+    );
+    let grown = gateway.resident().saturating_sub(before);
+    assert!(
+        grown < 24 << 20,
+        "the gateway holds {grown} bytes for one slow reader"
+    );
+    // And then everything comes.
+    let mut total = 0_usize;
+    let mut head = Vec::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let n = tls.read(&mut buffer).await.unwrap_or(0);
+        if n == 0 {
+            break;
+        }
+        if head.len() < 4096 {
+            head.extend_from_slice(&buffer[..n.min(4096)]);
+        }
+        total += n;
+    }
+    let head_len = head.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(total - head_len, size);
+}
+
+#[tokio::test]
+async fn a_slow_app_slows_the_uploader_and_not_the_memory() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app)
+        .limits("body_idle_timeout = \"60s\"\n")
+        .run();
+    let before = gateway.resident();
+    let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+    let head = format!(
+        "POST /public/sink HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Length: {BIG}\r\nConnection: close\r\n\r\n"
+    );
+    tls.write_all(head.as_bytes()).await.unwrap();
+    let body = blob_bytes(0, BIG);
+    let mut written = 0;
+    while written < BIG {
+        let end = BIG.min(written + (256 << 10));
+        match tokio::time::timeout(Duration::from_millis(700), tls.write(&body[written..end])).await
+        {
+            Ok(n) => written += n.unwrap(),
+            Err(_) => break,
+        }
+    }
+    assert!(
+        written < BIG,
+        "everything was taken from the client while the app read nothing"
+    );
+    let grown = gateway.resident().saturating_sub(before);
+    assert!(
+        grown < 24 << 20,
+        "the gateway holds {grown} bytes for one slow app"
+    );
+    app.open_gate(1);
+    tls.write_all(&body[written..]).await.unwrap();
+    tls.flush().await.unwrap();
+    let mut back = Vec::new();
+    let _ = tls.read_to_end(&mut back).await;
+    assert_eq!(status_of(&back), 200);
+    assert_eq!(app.only().body_hash, sha256(&body));
+}
+
+#[tokio::test]
+async fn events_come_one_by_one_while_they_happen() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let alice = gateway.signed_in("alice").await;
+    for over_h2 in [false, true] {
+        let request = alice.dress(Ask::get("/events").header("accept", "text/event-stream"));
+        let mut body = if over_h2 {
+            let h2 = gateway.door().h2().await;
+            let response = h2
+                .sender
+                .clone()
+                .send_request(request.into_request(HOST, true))
+                .await
+                .unwrap();
+            response.into_body()
+        } else {
+            let stream = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            sender
+                .send_request(request.into_request(HOST, false))
+                .await
+                .unwrap()
+                .into_body()
+        };
+        for i in 0..5 {
+            until("a listener", async || (app.listeners() > 0).then_some(())).await;
+            app.publish(&format!("event {i}"));
+            let frame = tokio::time::timeout(Duration::from_secs(20), body.frame())
+                .await
+                .expect("the event comes now");
+            assert_eq!(
+                frame.unwrap().unwrap().into_data().unwrap(),
+                format!("data: event {i}\n\n")
+            );
+        }
+        // A client that leaves is noticed by the app.
+        drop(body);
+        until("the app to notice", async || {
+            (app.listeners() == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_with_its_session() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let alice = gateway.signed_in("alice").await;
+    let request = alice.dress(Ask::get("/events"));
+    let stream = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut body = sender
+        .send_request(request.into_request(HOST, false))
+        .await
+        .unwrap()
+        .into_body();
+    until("a listener", async || (app.listeners() > 0).then_some(())).await;
+    app.publish("before");
+    assert!(body.frame().await.unwrap().is_ok());
+    alice.sign_out().await;
+    let end = tokio::time::timeout(Duration::from_secs(5), body.frame())
+        .await
+        .expect("the stream ends");
+    assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn sockets_carry_text_and_large_binary_messages() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let alice = gateway.signed_in("alice").await;
+    let mut socket = open_socket(&alice, "/socket?room=1", ORIGIN).await.unwrap();
+    assert_eq!(app.only().target, "/socket?room=1");
+    for message in [
+        Message::text("hello"),
+        Message::binary(blob_bytes(3, 1 << 20)),
+        Message::text("안녕"),
+    ] {
+        socket.send(message.clone()).await.unwrap();
+        let back = tokio::time::timeout(Duration::from_secs(20), socket.next())
+            .await
+            .unwrap();
+        assert!(back.unwrap().unwrap() == message);
+    }
+    socket.close(None).await.unwrap();
+    // Idle longer than an idle connection may be, a socket stays.
+    drop(gateway);
+    let gateway = Gateway::before(&app)
+        .limits("idle_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\n")
+        .run();
+    let alice = gateway.signed_in("alice").await;
+    let mut socket = open_socket(&alice, "/socket", ORIGIN).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    socket.send(Message::text("still here")).await.unwrap();
+    assert_eq!(
+        socket.next().await.unwrap().unwrap(),
+        Message::text("still here")
+    );
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    // Down: HTTP/2 always shows them, HTTP/1.1 when the client said it wants them.
+    let h2 = gateway.door().h2().await;
+    let answer = h2
+        .ask(Ask::get("/public/trailers").header("te", "trailers"))
+        .await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    let trailers = answer.trailers.expect("trailers");
+    assert_eq!(trailers["x-checksum"], "abc123");
+    assert!(
+        answer.headers.get("x-checksum").is_none(),
+        "a trailer is no header"
+    );
+    // Up.
+    let stream = gateway.door().tls(&[b"h2"]).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-checksum", "up-456".parse().unwrap());
+    trailers.insert("x-forwarded-user", "root".parse().unwrap());
+    let frames = [
+        Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from("part"))),
+        Ok(Frame::trailers(trailers)),
+    ];
+    let request = http::Request::post(format!("https://{HOST}/public/echo"))
+        .header("origin", ORIGIN)
+        .header("trailer", "x-checksum")
+        .body(StreamBody::new(futures_util::stream::iter(frames)))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let seen = app.last();
+    assert_eq!(seen.body, b"part");
+    assert!(
+        seen.trailers
+            .iter()
+            .any(|(name, value)| name.eq_ignore_ascii_case("x-checksum") && value == "up-456"),
+        "{:?}",
+        seen.trailers
+    );
+    assert!(
+        !seen
+            .trailers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-user")),
+        "an identity header came in by a trailer"
+    );
+}
+
+#[tokio::test]
+async fn expect_100_continue_asks_before_it_sends() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+    let head = format!(
+        "POST /public/echo HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
+    tls.write_all(head.as_bytes()).await.unwrap();
+    let mut back = vec![0; 1024];
+    let n = tokio::time::timeout(Duration::from_secs(20), tls.read(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        back[..n].starts_with(b"HTTP/1.1 100 "),
+        "{}",
+        String::from_utf8_lossy(&back[..n])
+    );
+    tls.write_all(b"hello").await.unwrap();
+    let mut rest = Vec::new();
+    let _ = tls.read_to_end(&mut rest).await;
+    assert_eq!(status_of(&rest), 200);
+    assert_eq!(app.only().body, b"hello");
+    // Who may not send is told so without having sent.
+    let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+    let head = format!(
+        "POST /secret HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Length: 500000\r\nExpect: 100-continue\r\n\r\n"
+    );
+    tls.write_all(head.as_bytes()).await.unwrap();
+    let n = tokio::time::timeout(Duration::from_secs(20), tls.read(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        status_of(&back[..n]),
+        401,
+        "{}",
+        String::from_utf8_lossy(&back[..n])
+    );
+}
+
+#[tokio::test]
+async fn head_has_no_body_and_the_headers_of_get() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let h2 = gateway.door().h2().await;
+    for answer in [
+        gateway.door().ask(Ask::new("HEAD", "/public/page")).await,
+        h2.ask(Ask::new("HEAD", "/public/page")).await,
+    ] {
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.is_empty());
+        assert_eq!(
+            answer.header("content-length"),
+            Some(crate::harness::webdriver::PAGE.len().to_string().as_str())
+        );
+    }
+    assert!(app.seen().iter().all(|seen| seen.method == "HEAD"));
+    assert_eq!(app.seen().len(), 2);
+    // The gateway's own answers as well.
+    let answer = gateway.door().ask(Ask::new("HEAD", "/.auth/login")).await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    let answer = gateway
+        .door()
+        .ask(Ask::new("HEAD", "/secret").header("accept", "*/*"))
+        .await;
+    assert_eq!((answer.status, answer.body.len()), (401, 0));
+}
+
+#[tokio::test]
+async fn answers_pass_as_they_are() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    for (path, raw, status, body) in [
+        (
+            "/public/204",
+            "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
+            204,
+            "",
+        ),
+        (
+            "/public/304",
+            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 0\r\n\r\n",
+            304,
+            "",
+        ),
+        (
+            "/public/teapot",
+            "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 3\r\nX-A: b\r\nX-A: c\r\n\r\ntea",
+            418,
+            "tea",
+        ),
+        (
+            "/public/chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            200,
+            "abcde",
+        ),
+        (
+            "/public/unframed",
+            "HTTP/1.1 200 OK\r\nX-A: b\r\n\r\nuntil the end",
+            200,
+            "until the end",
+        ),
+        ("/public/early", "", 403, "early"),
+        (
+            "/public/103",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            200,
+            "ok",
+        ),
+    ] {
+        if !raw.is_empty() {
+            app.script(path, raw);
+        }
+        let h2 = gateway.door().h2().await;
+        for answer in [
+            gateway.door().ask(Ask::get(path)).await,
+            h2.ask(Ask::get(path)).await,
+        ] {
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (status, body),
+                "{path}"
+            );
+        }
+    }
+    let teapot = gateway.door().ask(Ask::get("/public/teapot")).await;
+    assert_eq!(teapot.all("x-a"), ["b", "c"]);
+}
+
+#[tokio::test]
+async fn connections_to_the_app_are_used_again() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let h2 = gateway.door().h2().await;
+    for _ in 0..40 {
+        assert_eq!(h2.ask(Ask::get("/public")).await.status, 200);
+    }
+    assert_eq!(app.seen().len(), 40);
+    assert!(
+        app.connections() <= 4,
+        "{} connections for 40 requests in a row",
+        app.connections()
+    );
+}
+
+#[tokio::test]
+async fn an_app_that_is_not_there_is_a_502_and_no_logout() {
+    let app = App::start().await;
+    let gateway = Gateway::at(crate::harness::gateway::free_port()).run();
+    let alice = gateway.signed_in("alice").await;
+    let answer = alice.get("/").await;
+    assert_eq!(answer.status, 502);
+    assert!(!answer.sets_cookies());
+    assert_eq!(
+        answer
+            .header("content-type")
+            .map(|t| t.split(';').next().unwrap()),
+        Some("application/problem+json")
+    );
+    let page = alice.navigate("/").await;
+    assert_eq!(page.status, 502);
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
+    drop(app);
+    // One that says nothing is a 504.
+    let app = App::start().await;
+    let gateway = Gateway::before(&app)
+        .upstream("response_timeout = \"1s\"")
+        .run();
+    assert_eq!(gateway.anon().get("/public/gate").await.status, 504);
+}
+
+#[tokio::test]
+async fn who_is_not_signed_in_is_asked_in_their_own_way() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let anon = gateway.anon();
+    let page = anon.navigate("/notes?a=1&b=2").await;
+    assert_eq!(page.status, 303);
+    let location = page.header("location").unwrap();
+    let rd = url::Url::parse(ORIGIN).unwrap().join(location).unwrap();
+    assert_eq!(rd.path(), "/.auth/login");
+    assert_eq!(
+        rd.query_pairs().find(|(k, _)| k == "rd").unwrap().1,
+        "/notes?a=1&b=2"
+    );
+    let api = anon.get("/notes").await;
+    assert_eq!(api.status, 401);
+    assert_eq!(
+        api.header("content-type")
+            .map(|t| t.split(';').next().unwrap()),
+        Some("application/problem+json")
+    );
+    assert!(api.header("www-authenticate").is_some());
+    assert!(
+        api.json()["login_url"]
+            .as_str()
+            .unwrap()
+            .contains("/.auth/login")
+    );
+    assert!(api.header("x-request-id").is_some());
+    let grpc = gateway
+        .door()
+        .h2()
+        .await
+        .ask(
+            Ask::new("POST", "/pkg.Service/Call")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers"),
+        )
+        .await;
+    let status = grpc.header("grpc-status").map(str::to_owned).or_else(|| {
+        grpc.trailers
+            .as_ref()
+            .and_then(|t| t.get("grpc-status"))
+            .map(|v| v.to_str().unwrap().to_owned())
+    });
+    assert_eq!(status.as_deref(), Some("16"));
+    let bob = gateway.signed_in("bob").await;
+    assert_eq!(bob.get("/staff").await.status, 403);
+    let page = bob.navigate("/staff").await;
+    assert_eq!(page.status, 403);
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
+    assert!(app.seen().is_empty());
+    let alice = gateway.signed_in("alice").await;
+    assert_eq!(alice.get("/staff").await.status, 200);
+}
