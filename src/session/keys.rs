@@ -10,10 +10,12 @@ use super::{SessionEvent, Sessions};
 use crate::auth::access_token::Expect;
 use crate::auth::keyset::{KeyError, KeySet, StoredKey};
 use crate::clock::Timestamp;
-use crate::store::{Store, StoreError};
+use crate::store::{Replaced, Revision, Store, StoreError, Stored};
 
 /// Life of an assertion to an upstream; keys outlive it.
 const ASSERTION_TTL: Duration = Duration::from_secs(60);
+/// How often a change of the keys is made anew because another node changed them meanwhile.
+const TRIES: usize = 8;
 
 /// Why the keys could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -30,22 +32,44 @@ pub enum KeysError {
 pub(super) struct Keys {
     set: ArcSwap<KeySet>,
     /// The list as stored; held while it changes.
-    stored: tokio::sync::Mutex<Vec<StoredKey>>,
+    stored: tokio::sync::Mutex<Stored<Vec<StoredKey>>>,
 }
 
 impl Keys {
     /// Reads the keys, or makes the first one.
     pub(super) async fn open(store: &dyn Store, now: Timestamp) -> Result<Self, KeysError> {
         let mut stored = store.keys().await?;
-        if stored.iter().all(|key| key.retires_at.is_some()) {
-            stored.push(StoredKey::generate(now)?);
-            store.put_keys(&stored).await?;
+        for _ in 0..TRIES {
+            if stored.record.iter().any(|key| key.retires_at.is_none()) {
+                break;
+            }
+            stored.record.push(StoredKey::generate(now)?);
+            match replace(store, stored.record, stored.revision).await? {
+                Some(kept) => {
+                    stored = kept;
+                    break;
+                }
+                // Another node was faster: its key is ours too.
+                None => stored = store.keys().await?,
+            }
         }
         Ok(Keys {
-            set: ArcSwap::from_pointee(KeySet::new(&stored, now)?),
+            set: ArcSwap::from_pointee(KeySet::new(&stored.record, now)?),
             stored: tokio::sync::Mutex::new(stored),
         })
     }
+}
+
+/// The list as it is stored now; `None` when it was changed since it was read.
+async fn replace(
+    store: &dyn Store,
+    record: Vec<StoredKey>,
+    expected: Revision,
+) -> Result<Option<Stored<Vec<StoredKey>>>, StoreError> {
+    Ok(match store.replace_keys(&record, expected).await? {
+        Replaced::Committed(revision) => Some(Stored { record, revision }),
+        Replaced::Conflict | Replaced::Missing => None,
+    })
 }
 
 /// What may be told of a signing key.
@@ -88,6 +112,10 @@ pub fn rotated(
     Ok(next)
 }
 
+fn changing() -> KeysError {
+    StoreError::Unavailable("the list of keys is changing too fast".to_owned()).into()
+}
+
 impl Sessions {
     /// The keys that tokens are signed and checked with now.
     pub fn keys(&self) -> Arc<KeySet> {
@@ -105,6 +133,7 @@ impl Sessions {
             .stored
             .lock()
             .await
+            .record
             .iter()
             .map(Into::into)
             .collect()
@@ -113,30 +142,48 @@ impl Sessions {
     /// Makes a new signing key and puts it in force; returns its id.
     pub async fn rotate_keys(&self, now: Timestamp) -> Result<String, KeysError> {
         let mut stored = self.keys.stored.lock().await;
-        let next = rotated(&stored, self.settings.access_ttl, now)?;
-        let set = KeySet::new(&next, now)?;
-        self.timed(self.store.put_keys(&next)).await?;
-        let kid = next.last().map(|key| key.kid.clone()).unwrap_or_default();
-        *stored = next;
-        self.publish(set);
-        self.observer
-            .observe(&SessionEvent::KeyRotated { kid: kid.clone() });
-        Ok(kid)
+        for _ in 0..TRIES {
+            let next = rotated(&stored.record, self.settings.access_ttl, now)?;
+            let set = KeySet::new(&next, now)?;
+            let kid = next.last().map(|key| key.kid.clone()).unwrap_or_default();
+            match self
+                .timed(replace(&*self.store, next, stored.revision))
+                .await?
+            {
+                Some(kept) => {
+                    *stored = kept;
+                    self.publish(set);
+                    self.observer
+                        .observe(&SessionEvent::KeyRotated { kid: kid.clone() });
+                    return Ok(kid);
+                }
+                None => *stored = self.timed(self.store.keys()).await?,
+            }
+        }
+        Err(changing())
     }
 
     /// Drops keys whose time is over.
     pub(super) async fn retire_keys(&self, now: Timestamp) -> Result<(), KeysError> {
         let mut stored = self.keys.stored.lock().await;
         let over = |key: &StoredKey| key.retires_at.is_some_and(|at| at <= now);
-        if !stored.iter().any(over) {
-            return Ok(());
+        for _ in 0..TRIES {
+            if !stored.record.iter().any(over) {
+                return Ok(());
+            }
+            let left = stored.record.iter().filter(|key| !over(key));
+            let next: Vec<StoredKey> = left.cloned().collect();
+            // Not in force any more, whatever the store says to it.
+            self.publish(KeySet::new(&next, now)?);
+            match self
+                .timed(replace(&*self.store, next, stored.revision))
+                .await?
+            {
+                Some(kept) => *stored = kept,
+                None => *stored = self.timed(self.store.keys()).await?,
+            }
         }
-        let next: Vec<StoredKey> = stored.iter().filter(|key| !over(key)).cloned().collect();
-        // Not in force any more, whatever the store says to it.
-        self.publish(KeySet::new(&next, now)?);
-        self.timed(self.store.put_keys(&next)).await?;
-        *stored = next;
-        Ok(())
+        Err(changing())
     }
 
     fn publish(&self, set: KeySet) {

@@ -80,6 +80,7 @@ pub(crate) async fn all(store: Arc<dyn Store>) {
     revocations_are_kept_until_they_no_longer_matter(&*store).await;
     account_names_are_unique_in_any_case(&*store).await;
     keys_are_replaced_as_a_whole(&*store).await;
+    of_nodes_that_make_keys_at_once_one_wins(store).await;
 }
 
 async fn an_empty_store_has_nothing(store: &dyn Store) {
@@ -94,7 +95,9 @@ async fn an_empty_store_has_nothing(store: &dyn Store) {
     assert!(store.revocations(NOW).await.unwrap().is_empty());
     assert!(store.account("nobody").await.unwrap().is_none());
     assert!(store.accounts().await.unwrap().is_empty());
-    assert!(store.keys().await.unwrap().is_empty());
+    let keys = store.keys().await.unwrap();
+    assert!(keys.record.is_empty());
+    assert_eq!(keys.revision, Revision::NONE);
     assert_eq!(store.remove_expired(NOW).await.unwrap(), 0);
 }
 
@@ -325,9 +328,55 @@ async fn keys_are_replaced_as_a_whole(store: &dyn Store) {
             .collect()
     };
     let two = [key("z", Some(NOW)), key("a", None)];
-    store.put_keys(&two).await.unwrap();
-    assert_eq!(seen(store.keys().await.unwrap()), seen(two.to_vec()));
+    let Replaced::Committed(first) = store.replace_keys(&two, Revision::NONE).await.unwrap() else {
+        panic!("there was no list");
+    };
+    let stored = store.keys().await.unwrap();
+    assert_eq!(
+        (seen(stored.record), stored.revision),
+        (seen(two.to_vec()), first)
+    );
     let one = [key("b", None)];
-    store.put_keys(&one).await.unwrap();
-    assert_eq!(seen(store.keys().await.unwrap()), seen(one.to_vec()));
+    assert_eq!(
+        store.replace_keys(&one, Revision::NONE).await.unwrap(),
+        Replaced::Conflict
+    );
+    assert_eq!(seen(store.keys().await.unwrap().record), seen(two.to_vec()));
+    let Replaced::Committed(second) = store.replace_keys(&one, first).await.unwrap() else {
+        panic!("the revision was current");
+    };
+    assert_eq!(
+        store.replace_keys(&two, first).await.unwrap(),
+        Replaced::Conflict
+    );
+    let stored = store.keys().await.unwrap();
+    assert_eq!(
+        (seen(stored.record), stored.revision),
+        (seen(one.to_vec()), second)
+    );
+}
+
+async fn of_nodes_that_make_keys_at_once_one_wins(store: Arc<dyn Store>) {
+    let expected = store.keys().await.unwrap().revision;
+    let nodes: Vec<_> = (0..16)
+        .map(|node| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let kid = format!("node-{node}");
+                let replaced = store.replace_keys(&[key(&kid, None)], expected).await;
+                (kid, replaced.unwrap())
+            })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for node in nodes {
+        match node.await.unwrap() {
+            (kid, Replaced::Committed(_)) => winners.push(kid),
+            (_, Replaced::Conflict) => {}
+            (_, Replaced::Missing) => panic!("a list of keys is never missing"),
+        }
+    }
+    let kept = store.keys().await.unwrap().record;
+    assert_eq!(winners, [kept[0].kid.clone()]);
+    assert_eq!(kept.len(), 1);
 }

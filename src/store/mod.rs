@@ -2,6 +2,7 @@
 //! conformance suite. Must not decide anything: rules are in `auth`, this keeps and compares.
 
 pub mod embedded;
+mod feed;
 pub mod master_key;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
 
 pub use embedded::Embedded;
+pub use feed::{FEED_BOUND, Feed, FeedEvent};
 pub use master_key::{MasterKeyError, master_key};
 
 /// What a store call returns.
@@ -27,6 +29,11 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
+
+impl Revision {
+    /// Of what was never written.
+    pub const NONE: Revision = Revision(0);
+}
 
 /// A record together with its revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,10 +181,20 @@ pub trait Store: Send + Sync + 'static {
     /// Removes an account; whether there was one.
     fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool>;
 
-    /// All signing keys.
-    fn keys(&self) -> StoreFuture<'_, Vec<StoredKey>>;
-    /// Replaces the whole list of signing keys.
-    fn put_keys<'a>(&'a self, keys: &'a [StoredKey]) -> StoreFuture<'a, ()>;
+    /// All signing keys. A list that was never written is empty and at [`Revision::NONE`].
+    fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>>;
+    /// Replaces the whole list of signing keys if it is still at `expected`: of two nodes that start at once, one makes the
+    /// first key and the other reads it. Never `Missing`.
+    fn replace_keys<'a>(
+        &'a self,
+        keys: &'a [StoredKey],
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced>;
+
+    /// What other nodes on the same store do, from now on; each call gives a feed of its own. `None`: the store has one node
+    /// only. To be called within a runtime, which then does the reading. [`Store::put_revocation`] and
+    /// [`Store::replace_keys`] publish together with their write, and reach their own node's feed too.
+    fn feed(&self) -> Option<Feed>;
 
     /// Whether the store can read and write now.
     fn probe(&self) -> StoreFuture<'_, ()>;

@@ -17,7 +17,7 @@ use crate::auth::access_token::TokenError;
 use crate::auth::decision::{AccessFinding, RefreshFinding};
 use crate::auth::keyset::StoredKey;
 use crate::auth::refresh_token::RefreshClaims;
-use crate::store::{Account, Embedded, RevocationRecord, StoreFuture};
+use crate::store::{Account, Embedded, Feed, RevocationRecord, StoreFuture};
 use crate::units::Secret;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -120,11 +120,18 @@ impl Store for Hand {
     fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         self.inner.remove_account(name)
     }
-    fn keys(&self) -> StoreFuture<'_, Vec<StoredKey>> {
+    fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
         self.inner.keys()
     }
-    fn put_keys<'a>(&'a self, keys: &'a [StoredKey]) -> StoreFuture<'a, ()> {
-        self.inner.put_keys(keys)
+    fn replace_keys<'a>(
+        &'a self,
+        keys: &'a [StoredKey],
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced> {
+        self.inner.replace_keys(keys, expected)
+    }
+    fn feed(&self) -> Option<Feed> {
+        self.inner.feed()
     }
     fn probe(&self) -> StoreFuture<'_, ()> {
         self.inner.probe()

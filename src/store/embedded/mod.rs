@@ -17,11 +17,13 @@ use std::sync::Arc;
 
 use redb::ReadableTable as _;
 
-use self::rows::{SealedKey, folded, found_session, or_empty, put_session, remove_ended};
+use self::rows::{
+    SealedKey, folded, found_session, list_revision, or_empty, put_session, remove_ended,
+};
 use self::tables::{ACCOUNTS, KEYS, KeySeal, META, REVOCATIONS, SESSION_ENDS, SESSIONS};
 use self::threads::{Holder, Threads};
 use super::{
-    Account, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
+    Account, Feed, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
 };
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
@@ -281,21 +283,21 @@ impl Store for Embedded {
         }))
     }
 
-    fn keys(&self) -> StoreFuture<'_, Vec<StoredKey>> {
+    fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
         let seal = Arc::clone(&self.seal);
         let path = self.path.clone();
         Box::pin(self.threads.read(move |transaction| {
-            let Some(table) = or_empty(transaction.open_table(KEYS))? else {
-                return Ok(Vec::new());
-            };
-            let mut found = Vec::new();
-            for entry in table.iter()? {
-                let (_, bytes) = entry?;
-                found.push(tables::decode::<SealedKey>(bytes.value())?.record);
+            let mut found: Vec<Stored<SealedKey>> = Vec::new();
+            if let Some(table) = or_empty(transaction.open_table(KEYS))? {
+                for entry in table.iter()? {
+                    let (_, bytes) = entry?;
+                    found.push(tables::decode(bytes.value())?);
+                }
             }
-            found.sort_by_key(|key| key.place);
+            found.sort_by_key(|key| key.record.place);
+            let revision = list_revision(found.iter().map(|key| key.revision));
             let mut keys = Vec::with_capacity(found.len());
-            for key in found {
+            for Stored { record: key, .. } in found {
                 let pkcs8 =
                     seal.open(&key.kid, &key.sealed)
                         .ok_or_else(|| StoreError::Unreadable {
@@ -310,14 +312,30 @@ impl Store for Embedded {
                     retires_at: key.retires_at,
                 });
             }
-            Ok(keys)
+            Ok(Stored {
+                record: keys,
+                revision,
+            })
         }))
     }
 
-    fn put_keys<'a>(&'a self, keys: &'a [StoredKey]) -> StoreFuture<'a, ()> {
+    fn replace_keys<'a>(
+        &'a self,
+        keys: &'a [StoredKey],
+        expected: Revision,
+    ) -> StoreFuture<'a, Replaced> {
         let keys = keys.to_vec();
         let seal = Arc::clone(&self.seal);
         Box::pin(self.threads.write(move |batch| {
+            let mut revisions = Vec::new();
+            for entry in batch.look().open_table(KEYS)?.iter()? {
+                let (_, bytes) = entry?;
+                revisions.push(tables::revision(bytes.value())?);
+            }
+            if list_revision(revisions) != expected {
+                return Ok(Replaced::Conflict);
+            }
+            let revision = Revision(expected.0.saturating_add(1));
             let mut rows = Vec::with_capacity(keys.len());
             for (place, key) in keys.iter().enumerate() {
                 let sealed = SealedKey {
@@ -327,15 +345,19 @@ impl Store for Embedded {
                     created_at: key.created_at,
                     retires_at: key.retires_at,
                 };
-                rows.push((key.kid.as_str(), tables::encode(&sealed, Revision(1))?));
+                rows.push((key.kid.as_str(), tables::encode(&sealed, revision)?));
             }
             let mut table = batch.change().open_table(KEYS)?;
             table.retain(|_, _| false)?;
             for (kid, bytes) in &rows {
                 table.insert(*kid, bytes.as_slice())?;
             }
-            Ok(())
+            Ok(Replaced::Committed(revision))
         }))
+    }
+
+    fn feed(&self) -> Option<Feed> {
+        None
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {

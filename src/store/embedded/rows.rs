@@ -21,6 +21,11 @@ pub(super) struct SealedKey {
     pub(super) retires_at: Option<Timestamp>,
 }
 
+/// The revision of the list of keys: each row carries it.
+pub(super) fn list_revision(rows: impl IntoIterator<Item = Revision>) -> Revision {
+    rows.into_iter().max().unwrap_or(Revision::NONE)
+}
+
 pub(super) fn folded(name: &str) -> String {
     name.to_lowercase()
 }

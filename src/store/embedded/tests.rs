@@ -182,7 +182,10 @@ async fn private_keys_are_not_in_the_file_and_need_the_master_key() {
         created_at: NOW,
         retires_at: None,
     };
-    store.put_keys(std::slice::from_ref(&key)).await.unwrap();
+    store
+        .replace_keys(std::slice::from_ref(&key), Revision::NONE)
+        .await
+        .unwrap();
     let path = store.path().to_path_buf();
     drop(store);
     let bytes = fs::read(path).unwrap();
@@ -200,7 +203,7 @@ async fn private_keys_are_not_in_the_file_and_need_the_master_key() {
     drop(store);
     let store = Embedded::open(folder.path(), &other, &[master()]).unwrap();
     assert_eq!(
-        store.keys().await.unwrap()[0].pkcs8.expose(),
+        store.keys().await.unwrap().record[0].pkcs8.expose(),
         key.pkcs8.expose()
     );
 }

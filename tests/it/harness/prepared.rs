@@ -93,7 +93,8 @@ fn put_key(folder: &Path, key: &StoredKey) {
         runtime.block_on(async {
             let master = vestibule::store::master_key::master_key(&folder).unwrap();
             let store = vestibule::store::embedded::Embedded::open(&folder, &master, &[]).unwrap();
-            store.put_keys(&[key]).await.unwrap();
+            let found = store.keys().await.unwrap().revision;
+            store.replace_keys(&[key], found).await.unwrap();
         });
     })
     .join()
