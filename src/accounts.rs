@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::login::local::{MAX_USERNAME, PROVIDER};
-use crate::session::Sessions;
+use crate::session::{By, Ending, Reason, Sessions};
 use crate::store::{Account, Replaced, Store, StoreError, Stored};
 
 /// Longest e-mail address, display name or group, in bytes.
@@ -117,7 +117,12 @@ impl Accounts {
     }
 
     /// Sets a new password and ends the account's sessions; how many.
-    pub async fn set_password(&self, name: &str, hash: &str) -> Result<usize, AccountError> {
+    pub async fn set_password(
+        &self,
+        name: &str,
+        hash: &str,
+        by: By,
+    ) -> Result<usize, AccountError> {
         check_hash(hash)?;
         let now = self.clock.now();
         let name = self
@@ -126,13 +131,13 @@ impl Accounts {
                 account.password_changed_at = now;
             })
             .await?;
-        self.end_sessions(&name).await
+        self.end_sessions(&name, Reason::PasswordChanged, by).await
     }
 
     /// Keeps an account from signing in and ends its sessions; how many.
-    pub async fn block(&self, name: &str) -> Result<usize, AccountError> {
+    pub async fn block(&self, name: &str, by: By) -> Result<usize, AccountError> {
         let name = self.change(name, |account| account.blocked = true).await?;
-        self.end_sessions(&name).await
+        self.end_sessions(&name, Reason::Blocked, by).await
     }
 
     /// Lets a blocked account sign in again.
@@ -143,12 +148,12 @@ impl Accounts {
     }
 
     /// Removes an account and ends its sessions; how many.
-    pub async fn remove(&self, name: &str) -> Result<usize, AccountError> {
+    pub async fn remove(&self, name: &str, by: By) -> Result<usize, AccountError> {
         let account = self.find(name).await?.record;
         if !self.store.remove_account(name).await? {
             return Err(AccountError::Unknown);
         }
-        self.end_sessions(&account.name).await
+        self.end_sessions(&account.name, Reason::Removed, by).await
     }
 
     /// The name as it was written when the account was made, which its sessions carry.
@@ -180,8 +185,14 @@ impl Accounts {
         Err(StoreError::Unavailable("the account is changing too fast".to_owned()).into())
     }
 
-    async fn end_sessions(&self, name: &str) -> Result<usize, AccountError> {
-        Ok(self.sessions.end_user(PROVIDER, name).await?)
+    async fn end_sessions(
+        &self,
+        name: &str,
+        reason: Reason,
+        by: By,
+    ) -> Result<usize, AccountError> {
+        let ending = Ending::new(reason, by);
+        Ok(self.sessions.end_user(PROVIDER, name, ending).await?)
     }
 }
 

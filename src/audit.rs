@@ -75,8 +75,12 @@ pub enum AuditEvent<'a> {
         user: Option<&'a str>,
         /// Which session, unless several.
         session: Option<SessionId>,
+        /// How many that were live.
+        sessions: usize,
         /// Why: a word of the gateway.
         reason: &'static str,
+        /// At whose request: a word of the gateway, perhaps with the id of a session.
+        by: &'a str,
     },
     /// A new signing key is in use.
     KeyRotated {
@@ -92,8 +96,10 @@ pub enum AuditEvent<'a> {
     AccountChanged {
         /// Which.
         user: &'a str,
-        /// How: `added`, `password`, `blocked`, `unblocked`, `removed`.
+        /// How: `added`, `changed`, `password`, `blocked`, `unblocked`, `removed`.
         change: &'static str,
+        /// By whom: a word of the gateway.
+        by: &'a str,
     },
     /// A cookie of ours came twice with different values: somebody on a sibling domain may be planting one.
     CookieConflict,
@@ -184,13 +190,17 @@ fn append(
         AuditEvent::Revoked {
             user,
             session,
+            sessions,
             reason,
+            by,
         } => {
             line.text("event", "revoked").maybe("user", *user);
             if let Some(session) = session {
                 line.display("session", session);
             }
-            line.text("reason", reason);
+            line.number("sessions", u64::try_from(*sessions).unwrap_or(u64::MAX))
+                .text("reason", reason)
+                .text("by", by);
         }
         AuditEvent::KeyRotated { key } => {
             line.text("event", "key_rotated").text("key", key);
@@ -199,10 +209,11 @@ fn append(
             line.text("event", "configuration_loaded")
                 .text("file", file);
         }
-        AuditEvent::AccountChanged { user, change } => {
+        AuditEvent::AccountChanged { user, change, by } => {
             line.text("event", "account_changed")
                 .text("user", user)
-                .text("change", change);
+                .text("change", change)
+                .text("by", by);
         }
         AuditEvent::CookieConflict => {
             line.text("event", "cookie_conflict");
@@ -295,7 +306,9 @@ mod tests {
                 AuditEvent::Revoked {
                     user: None,
                     session: None,
-                    reason: "operator",
+                    sessions: 2,
+                    reason: "revoked",
+                    by: "command line",
                 },
             ),
             ("key_rotated", AuditEvent::KeyRotated { key: "k1" }),
@@ -310,6 +323,7 @@ mod tests {
                 AuditEvent::AccountChanged {
                     user: "a",
                     change: "added",
+                    by: "command line",
                 },
             ),
             ("cookie_conflict", AuditEvent::CookieConflict),

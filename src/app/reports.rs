@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Show;
 use crate::admin::Readiness;
-use crate::audit::{Audit, AuditEvent};
+use crate::audit::{Audit, AuditEvent, Cause};
 use crate::observe::metrics::RenewalOutcome;
 use crate::observe::{Metrics, say};
 use crate::session::{Observer, SessionEvent, Sessions};
@@ -81,15 +81,23 @@ impl Observer for Reports {
                 session,
                 user,
                 sessions,
+                ending,
             } => {
                 self.metrics
                     .revocations
                     .inc_by(u64::try_from(*sessions).unwrap_or(u64::MAX));
-                self.audit.record(&AuditEvent::Revoked {
+                let event = AuditEvent::Revoked {
                     user: user.as_ref().map(|(_, user)| user.as_str()),
                     session: *session,
-                    reason: "ended before its time",
-                });
+                    sessions: *sessions,
+                    reason: ending.reason.word(),
+                    by: &ending.by.to_string(),
+                };
+                let cause = Cause {
+                    client: ending.client,
+                    request_id: ending.request_id.as_deref(),
+                };
+                self.audit.record_for(&event, cause);
             }
             SessionEvent::KeyRotated { kid } => {
                 self.metrics.key_rotations.inc();

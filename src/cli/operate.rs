@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Control, ControlError, OfflineError, Operator, Request, Response, Why};
+use crate::session::By;
 use crate::store::embedded;
 use crate::store::master_key::MasterKeyError;
 
@@ -81,7 +82,7 @@ async fn carry_out(
         Clock::System,
     )
     .await?;
-    Ok(operator.execute(request).await)
+    Ok(operator.execute(request, By::CommandLine).await)
 }
 
 /// The exit code and the words for a request that was not carried out.

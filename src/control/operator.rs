@@ -16,7 +16,8 @@ use crate::auth::rotation::SessionRecord;
 use crate::clock::Clock;
 use crate::login::local::PROVIDER;
 use crate::session::{
-    self, IdentitySource, KeysError, OpenError, Refreshed, Sessions, SourceUnavailable,
+    self, By, Ending, IdentitySource, KeysError, OpenError, Reason, Refreshed, Sessions,
+    SourceUnavailable,
 };
 use crate::store::{Account, Embedded, Store, StoreError};
 use crate::units::Secret;
@@ -90,16 +91,17 @@ impl Operator {
         &self.clock
     }
 
-    /// Does what is asked. What goes wrong is an answer too.
-    pub async fn execute(&self, request: Request) -> Response {
-        match self.run(request).await {
+    /// Does what is asked, and notes by whom. What goes wrong is an answer too.
+    pub async fn execute(&self, request: Request, by: By) -> Response {
+        match self.run(request, by).await {
             Ok(response) => response,
             Err(error) => error.into(),
         }
     }
 
-    async fn run(&self, request: Request) -> Result<Response, Failure> {
+    async fn run(&self, request: Request, by: By) -> Result<Response, Failure> {
         let accounts = &self.accounts;
+        let revoked = || Ending::new(Reason::Revoked, by);
         Ok(match request {
             Request::Ping => Response::Pong {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +122,7 @@ impl Operator {
                         password_hash,
                     })
                     .await?;
-                self.changed(&name, "added");
+                self.changed(&name, "added", by);
                 Response::Done
             }
             Request::UserList => Response::Users {
@@ -130,23 +132,23 @@ impl Operator {
                 name,
                 password_hash,
             } => {
-                let sessions = accounts.set_password(&name, &password_hash).await?;
-                self.changed(&name, "password");
+                let sessions = accounts.set_password(&name, &password_hash, by).await?;
+                self.changed(&name, "password", by);
                 Response::Ended { sessions }
             }
             Request::UserBlock { name } => {
-                let sessions = accounts.block(&name).await?;
-                self.changed(&name, "blocked");
+                let sessions = accounts.block(&name, by).await?;
+                self.changed(&name, "blocked", by);
                 Response::Ended { sessions }
             }
             Request::UserUnblock { name } => {
                 accounts.unblock(&name).await?;
-                self.changed(&name, "unblocked");
+                self.changed(&name, "unblocked", by);
                 Response::Done
             }
             Request::UserRemove { name } => {
-                let sessions = accounts.remove(&name).await?;
-                self.changed(&name, "removed");
+                let sessions = accounts.remove(&name, by).await?;
+                self.changed(&name, "removed", by);
                 Response::Ended { sessions }
             }
             Request::SessionList { user } => {
@@ -160,17 +162,17 @@ impl Operator {
                 }
             }
             Request::SessionRevoke { session } => {
-                let ended = self.sessions.end(session).await?;
+                let ended = self.sessions.end(session, revoked()).await?;
                 if !ended {
                     return Err(Failure::NoSession);
                 }
                 Response::Ended { sessions: 1 }
             }
             Request::SessionRevokeUser { user, provider } => {
-                self.revoke_user(&user, provider).await?
+                self.revoke_user(&user, provider, &revoked()).await?
             }
             Request::SessionRevokeAll => Response::Ended {
-                sessions: self.sessions.end_all().await?,
+                sessions: self.sessions.end_all(revoked()).await?,
             },
             Request::KeysList => Response::Keys {
                 keys: self.sessions.key_list().await,
@@ -215,7 +217,12 @@ impl Operator {
     }
 
     /// At the given provider, or at every one at which this user has sessions.
-    async fn revoke_user(&self, user: &str, provider: Option<String>) -> Result<Response, Failure> {
+    async fn revoke_user(
+        &self,
+        user: &str,
+        provider: Option<String>,
+        ending: &Ending,
+    ) -> Result<Response, Failure> {
         let mut whose = BTreeSet::new();
         match provider {
             Some(provider) => {
@@ -238,14 +245,18 @@ impl Operator {
         }
         let mut sessions = 0;
         for (provider, user) in whose {
-            sessions += self.sessions.end_user(&provider, &user).await?;
+            sessions += self
+                .sessions
+                .end_user(&provider, &user, ending.clone())
+                .await?;
         }
         Ok(Response::Ended { sessions })
     }
 
-    fn changed(&self, user: &str, change: &'static str) {
+    fn changed(&self, user: &str, change: &'static str, by: By) {
         if let Some(audit) = &self.audit {
-            audit.record(&AuditEvent::AccountChanged { user, change });
+            let by = &by.to_string();
+            audit.record(&AuditEvent::AccountChanged { user, change, by });
         }
     }
 }

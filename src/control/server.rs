@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::ShortPath;
 use super::{ControlError, MAX_REQUEST, Operator, Response, SOCKET_NAME, Why};
+use crate::session::By;
 
 /// How long a caller may take to ask, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ async fn serve(mut stream: UnixStream, operator: &Operator) {
         return;
     }
     let answer = match serde_json::from_slice(&line) {
-        Ok(request) if line.ends_with(b"\n") => operator.execute(request).await,
+        Ok(request) if line.ends_with(b"\n") => operator.execute(request, By::CommandLine).await,
         Ok(_) => malformed("it does not end with a line feed".to_owned()),
         Err(error) => malformed(error.to_string()),
     };

@@ -21,7 +21,7 @@ use crate::login::me;
 use crate::login::pages::{self, SignIn, SignInError};
 use crate::login::return_to::ReturnTo;
 use crate::observe::metrics::SignInOutcome;
-use crate::session::{BeginError, IssueError};
+use crate::session::{BeginError, By, Ending, IssueError, Reason};
 
 const PREFIX: &str = "/.auth";
 /// The query of the page that follows a sign-out.
@@ -150,7 +150,7 @@ async fn sign_in(
         context
             .app
             .sessions
-            .end(old)
+            .end(old, ending(context, Reason::SignedInAnew))
             .await
             .map_err(GatewayError::Store)?;
     }
@@ -220,7 +220,7 @@ async fn sign_out(
         context
             .app
             .sessions
-            .end(session)
+            .end(session, ending(context, Reason::SignedOut))
             .await
             .map_err(GatewayError::Store)?;
         context.app.audit.record_for(
@@ -238,6 +238,11 @@ async fn sign_out(
     };
     SessionCookies::Clear.apply(context, response.headers_mut());
     Ok(response)
+}
+
+/// An end that the session's own browser asks for.
+fn ending(context: &Context<'_>, reason: Reason) -> Ending {
+    Ending::new(reason, By::Itself).from_request(Some(context.client), Some(context.request_id))
 }
 
 /// Whether a form may have been sent by another site.

@@ -139,6 +139,7 @@ impl Sessions {
                         provider: next.identity.provider.clone(),
                         generation: seen.generation,
                     });
+                    self.revoked_by_replay(&next, None);
                     let _ = self.close(next.id, now).await;
                     return;
                 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{SessionEvent, Sessions};
-use crate::auth::SessionId;
+use super::{By, Ending, Reason, SessionEvent, Sessions};
+use crate::auth::rotation::SessionRecord;
+use crate::auth::{ClientAddr, SessionId};
 use crate::clock::Timestamp;
 use crate::store::{Replaced, RevocationRecord, RevocationTarget, StoreError};
 
@@ -18,9 +19,13 @@ const TRIES: usize = 64;
 
 impl Sessions {
     /// Ends one session; whether it was live.
-    pub async fn end(self: &Arc<Self>, session: SessionId) -> Result<bool, StoreError> {
+    pub async fn end(
+        self: &Arc<Self>,
+        session: SessionId,
+        ending: Ending,
+    ) -> Result<bool, StoreError> {
         let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_now(session).await })
+        self.detached(async move { sessions.end_now(session, ending).await })
             .await
     }
 
@@ -29,20 +34,21 @@ impl Sessions {
         self: &Arc<Self>,
         provider: &str,
         user: &str,
+        ending: Ending,
     ) -> Result<usize, StoreError> {
         let target = RevocationTarget::User {
             provider: provider.to_owned(),
             user: user.to_owned(),
         };
         let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_many(target).await })
+        self.detached(async move { sessions.end_many(target, ending).await })
             .await
     }
 
     /// Ends all sessions that began until now; how many there were.
-    pub async fn end_all(self: &Arc<Self>) -> Result<usize, StoreError> {
+    pub async fn end_all(self: &Arc<Self>, ending: Ending) -> Result<usize, StoreError> {
         let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_many(RevocationTarget::All).await })
+        self.detached(async move { sessions.end_many(RevocationTarget::All, ending).await })
             .await
     }
 
@@ -56,7 +62,11 @@ impl Sessions {
             .unwrap_or_else(|_| Err(StoreError::Unavailable("the work was cut short".to_owned())))
     }
 
-    pub(super) async fn end_now(&self, session: SessionId) -> Result<bool, StoreError> {
+    pub(super) async fn end_now(
+        &self,
+        session: SessionId,
+        ending: Ending,
+    ) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let (closed, live) = tokio::join!(self.close(session, now), self.mark(session, now));
         closed?;
@@ -66,6 +76,7 @@ impl Sessions {
                 session: Some(session),
                 user: Some((identity.provider.clone(), identity.user.clone())),
                 sessions: 1,
+                ending,
             });
         }
         Ok(live.is_some())
@@ -110,7 +121,11 @@ impl Sessions {
         ))
     }
 
-    async fn end_many(&self, target: RevocationTarget) -> Result<usize, StoreError> {
+    async fn end_many(
+        &self,
+        target: RevocationTarget,
+        ending: Ending,
+    ) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let revocation = RevocationRecord {
             target,
@@ -155,8 +170,20 @@ impl Sessions {
             session: None,
             user,
             sessions: ended,
+            ending,
         });
         Ok(ended)
+    }
+
+    /// Tells of a session whose record was revoked because its spent token came again.
+    pub(super) fn revoked_by_replay(&self, record: &SessionRecord, client: Option<ClientAddr>) {
+        let identity = &record.identity;
+        self.observer.observe(&SessionEvent::Revoked {
+            session: Some(record.id),
+            user: Some((identity.provider.clone(), identity.user.clone())),
+            sessions: 1,
+            ending: Ending::new(Reason::Replay, By::Gateway).from_request(client, None),
+        });
     }
 
     fn obey(&self, revocation: &RevocationRecord) {

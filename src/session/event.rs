@@ -1,5 +1,6 @@
 //! What the engine tells those who watch: audit, metrics, logs. Must not contain a token.
 
+use super::Ending;
 use crate::auth::rotation::Refusal;
 use crate::auth::{Generation, SessionId};
 
@@ -78,6 +79,8 @@ pub enum SessionEvent {
         user: Option<(String, String)>,
         /// How many sessions that were live.
         sessions: usize,
+        /// Why, and by whom.
+        ending: Ending,
     },
     /// There is a new signing key.
     KeyRotated {

@@ -8,6 +8,7 @@ mod acknowledge;
 mod cache;
 mod check;
 mod end;
+mod ending;
 mod event;
 mod issue;
 mod keys;
@@ -37,6 +38,7 @@ use crate::auth::{Client, Generation, Identity, SessionId, Subject};
 use crate::clock::{Clock, Timestamp};
 use crate::store::{Replaced, Revision, Store, StoreError, Stored};
 
+pub use ending::{By, Ending, Reason};
 pub use event::{Observer, SessionEvent};
 pub use issue::IssueError;
 pub use keys::{KeyInfo, KeysError, rotated};
@@ -273,7 +275,8 @@ impl Sessions {
         let (pair, _) = self.pair(&record, now)?;
         self.timed(self.store.create_session(&record)).await?;
         if self.revocations.concerns_record(&record) {
-            self.end_now(record.id).await?;
+            let ending = Ending::new(Reason::Overtaken, By::Gateway);
+            self.end_now(record.id, ending).await?;
             return Err(BeginError::Ended);
         }
         self.observer.observe(&SessionEvent::Begun {

@@ -9,7 +9,10 @@ use std::time::Duration;
 use dashmap::Entry;
 use tokio::sync::watch;
 
-use super::{IssueError, IssuedPair, Refreshed, Renewal, RenewalRefusal, SessionEvent, Sessions};
+use super::{
+    By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
+    Sessions,
+};
 use crate::auth::refresh_token::RefreshClaims;
 use crate::auth::rotation::{self, Refusal, SessionRecord, Verdict};
 use crate::auth::{Client, Generation, SessionId, Subject};
@@ -188,6 +191,7 @@ impl Sessions {
                     provider: record.identity.provider.clone(),
                     generation,
                 });
+                self.revoked_by_replay(record, Some(client.addr));
                 // The record is revoked durably; should this fail, the session's last access token lives to its end.
                 let _ = self.close(session, self.clock.now()).await;
                 Some(Renewal::Refused(RenewalRefusal::Replay))
@@ -211,7 +215,9 @@ impl Sessions {
         let identity = match self.source.refresh(&record.identity).await {
             Ok(Refreshed::Identity(identity)) => *identity,
             Ok(Refreshed::Closed) => {
-                return Some(match self.end_now(claims.session).await {
+                let ending = Ending::new(Reason::AccountClosed, By::Gateway)
+                    .from_request(Some(client.addr), None);
+                return Some(match self.end_now(claims.session, ending).await {
                     Ok(_) => Renewal::Refused(RenewalRefusal::AccountClosed),
                     Err(_) => Renewal::Unavailable,
                 });

@@ -8,12 +8,12 @@ async fn i06_there_is_no_grace_after_a_logout() {
     let bench = bench().await;
     let first = bench.begin().await;
     let second = bench.issued(&first).await;
-    assert!(bench.sessions.end(second.session).await.unwrap());
+    assert!(bench.sessions.end(second.session, asked()).await.unwrap());
     for pair in [&first, &second] {
         assert_eq!(name(&bench.renew(pair).await), refused(Refusal::Revoked));
         assert!(matches!(bench.check(pair), AccessFinding::Revoked));
     }
-    assert!(!bench.sessions.end(second.session).await.unwrap());
+    assert!(!bench.sessions.end(second.session, asked()).await.unwrap());
     assert!(
         !bench
             .sessions
@@ -39,7 +39,7 @@ async fn a_logout_during_a_rotation_wins_before_and_after_its_commit() {
             async move { name(&bench.renew(&first).await) }
         });
         bench.store.held.notified().await;
-        assert!(bench.sessions.end(first.session).await.unwrap());
+        assert!(bench.sessions.end(first.session, asked()).await.unwrap());
         bench.store.release.notify_one();
         assert_eq!(renewal.await.unwrap(), refused(Refusal::Revoked));
         assert!(bench.record(&first).await.revoked_at.is_some());
@@ -63,7 +63,14 @@ async fn ending_a_user_ends_what_began_and_not_what_begins_after() {
         found => panic!("{found:?}"),
     };
     bench.clock.advance(Duration::from_millis(400));
-    assert_eq!(bench.sessions.end_user("local", "alice").await.unwrap(), 1);
+    assert_eq!(
+        bench
+            .sessions
+            .end_user("local", "alice", asked())
+            .await
+            .unwrap(),
+        1
+    );
     guard.ended().await;
     drop(guard);
     assert!(bench.sessions.streams().is_empty());
@@ -81,7 +88,7 @@ async fn ending_a_user_ends_what_began_and_not_what_begins_after() {
     assert!(matches!(bench.renew(&again).await, Renewal::Issued(..)));
 
     bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(bench.sessions.end_all().await.unwrap(), 2);
+    assert_eq!(bench.sessions.end_all(asked()).await.unwrap(), 2);
     assert!(matches!(bench.check(&other), AccessFinding::Revoked));
     assert!(matches!(bench.check(&again), AccessFinding::Revoked));
     bench.clock.advance(seconds(361));
@@ -97,6 +104,7 @@ async fn a_closed_account_ends_its_session_at_the_renewal() {
     bench.accounts.closed.store(true, Ordering::SeqCst);
     assert_eq!(name(&bench.renew(&first).await), "refused AccountClosed");
     assert!(matches!(bench.check(&first), AccessFinding::Revoked));
+    assert_eq!(bench.seen.endings(), [Reason::AccountClosed]);
 }
 
 #[tokio::test]

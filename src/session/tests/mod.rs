@@ -22,6 +22,11 @@ use crate::units::Secret;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
+/// Somebody wants it ended; who makes no difference to what happens.
+fn asked() -> Ending {
+    Ending::new(Reason::Revoked, By::CommandLine)
+}
+
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -153,6 +158,15 @@ impl Seen {
     }
     fn rotations(&self) -> usize {
         self.count(|event| matches!(event, SessionEvent::Rotated { .. }))
+    }
+    /// Why sessions were ended, in order.
+    fn endings(&self) -> Vec<Reason> {
+        let events = self.0.lock().unwrap();
+        let reason = |event: &SessionEvent| match event {
+            SessionEvent::Revoked { ending, .. } => Some(ending.reason),
+            _ => None,
+        };
+        events.iter().filter_map(reason).collect()
     }
     fn replays(&self) -> usize {
         self.count(|event| matches!(event, SessionEvent::Replay { .. }))

@@ -43,6 +43,7 @@ async fn i02_reuse_ends_the_session_with_its_newest_tokens_and_is_told_once() {
         assert_eq!(name(&bench.renew(pair).await), refused(Refusal::Revoked));
     }
     assert_eq!(bench.seen.replays(), 1);
+    assert_eq!(bench.seen.endings(), [Reason::Replay]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -182,5 +183,6 @@ async fn an_answer_lost_for_good_is_replaced_and_the_abandoned_pair_gives_the_th
     assert!(matches!(bench.check(&abandoned), AccessFinding::Revoked));
     assert!(matches!(bench.check(&newest), AccessFinding::Revoked));
     assert_eq!(bench.seen.replays(), 1);
+    assert_eq!(bench.seen.endings(), [Reason::Replay]);
     assert!(bench.record(&newest).await.revoked_at.is_some());
 }

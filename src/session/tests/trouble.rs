@@ -54,7 +54,7 @@ async fn a_store_that_fails_or_hangs_poisons_nothing() {
 async fn keys_sessions_and_revocations_outlive_a_restart() {
     let bench = bench().await;
     let (kept, ended) = (bench.begin().await, bench.begin().await);
-    bench.sessions.end(ended.session).await.unwrap();
+    bench.sessions.end(ended.session, asked()).await.unwrap();
     let bench = bench.restarted().await;
     assert!(matches!(bench.check(&kept), AccessFinding::Valid(_)));
     assert!(matches!(bench.check(&ended), AccessFinding::Revoked));
