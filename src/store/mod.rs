@@ -4,6 +4,8 @@
 pub mod embedded;
 mod feed;
 pub mod master_key;
+mod record;
+mod seal;
 
 #[cfg(test)]
 pub(crate) mod conformance;

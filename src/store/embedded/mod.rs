@@ -17,11 +17,10 @@ use std::sync::Arc;
 
 use redb::ReadableTable as _;
 
-use self::rows::{
-    SealedKey, folded, found_session, list_revision, or_empty, put_session, remove_ended,
-};
+use self::rows::{folded, found_session, list_revision, or_empty, put_session, remove_ended};
 use self::tables::{ACCOUNTS, KEYS, KeySeal, META, REVOCATIONS, SESSION_ENDS, SESSIONS};
 use self::threads::{Holder, Threads};
+use super::seal::SealedKey;
 use super::{
     Account, Feed, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
 };
@@ -294,24 +293,13 @@ impl Store for Embedded {
                     found.push(tables::decode(bytes.value())?);
                 }
             }
-            found.sort_by_key(|key| key.record.place);
             let revision = list_revision(found.iter().map(|key| key.revision));
-            let mut keys = Vec::with_capacity(found.len());
-            for Stored { record: key, .. } in found {
-                let pkcs8 =
-                    seal.open(&key.kid, &key.sealed)
-                        .ok_or_else(|| StoreError::Unreadable {
-                            path: path.display().to_string(),
-                            reason: "its signing keys were sealed under another master key"
-                                .to_owned(),
-                        })?;
-                keys.push(StoredKey {
-                    kid: key.kid,
-                    pkcs8,
-                    created_at: key.created_at,
-                    retires_at: key.retires_at,
-                });
-            }
+            let keys = seal
+                .open_all(found.into_iter().map(|key| key.record).collect())
+                .ok_or_else(|| StoreError::Unreadable {
+                    path: path.display().to_string(),
+                    reason: "its signing keys were sealed under another master key".to_owned(),
+                })?;
             Ok(Stored {
                 record: keys,
                 revision,
@@ -337,20 +325,13 @@ impl Store for Embedded {
             }
             let revision = Revision(expected.0.saturating_add(1));
             let mut rows = Vec::with_capacity(keys.len());
-            for (place, key) in keys.iter().enumerate() {
-                let sealed = SealedKey {
-                    kid: key.kid.clone(),
-                    place,
-                    sealed: seal.seal(&key.kid, &key.pkcs8)?,
-                    created_at: key.created_at,
-                    retires_at: key.retires_at,
-                };
-                rows.push((key.kid.as_str(), tables::encode(&sealed, revision)?));
+            for key in seal.seal_all(&keys)? {
+                rows.push((key.kid.clone(), tables::encode(&key, revision)?));
             }
             let mut table = batch.change().open_table(KEYS)?;
             table.retain(|_, _| false)?;
             for (kid, bytes) in &rows {
-                table.insert(*kid, bytes.as_slice())?;
+                table.insert(kid.as_str(), bytes.as_slice())?;
             }
             Ok(Replaced::Committed(revision))
         }))

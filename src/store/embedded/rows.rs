@@ -1,7 +1,6 @@
 //! Rows of the tables within a transaction: reading, writing and removing them together with what points at them.
 
 use redb::{ReadableTable as _, TableError, WriteTransaction};
-use serde::{Deserialize, Serialize};
 
 use super::tables::{self, REVOCATIONS, SESSION_ENDS, SESSIONS};
 use super::threads::Stop;
@@ -9,17 +8,6 @@ use crate::auth::SessionId;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
 use crate::store::{Revision, RevocationRecord, Stored};
-
-/// A signing key as it lies in the file.
-#[derive(Serialize, Deserialize)]
-pub(super) struct SealedKey {
-    pub(super) kid: String,
-    /// Position in the list.
-    pub(super) place: usize,
-    pub(super) sealed: Vec<u8>,
-    pub(super) created_at: Timestamp,
-    pub(super) retires_at: Option<Timestamp>,
-}
 
 /// The revision of the list of keys: each row carries it.
 pub(super) fn list_revision(rows: impl IntoIterator<Item = Revision>) -> Revision {
