@@ -303,7 +303,11 @@ impl Running {
         });
 
         let (draining, stopped) = (CancellationToken::new(), CancellationToken::new());
-        let readiness = reports::StoreReadiness::new(Arc::clone(&kept), draining.clone());
+        let readiness = reports::StoreReadiness::new(
+            Arc::clone(&kept),
+            Arc::clone(&sessions),
+            draining.clone(),
+        );
         let mut admin = None;
         if let Some(settings) = &config.admin {
             let listener = admin::bind(settings).await?;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::app::{App, Live};
@@ -449,9 +450,9 @@ async fn forward(
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
     let session_end = match permit.subject() {
-        Some(subject) if hop_by_hop::asks_for_websocket(request.headers()) => {
-            Some(end_of(context.app.sessions.streams().open(&subject.claims)))
-        }
+        Some(subject) if hop_by_hop::asks_for_websocket(request.headers()) => Some(end_of(
+            context.app.sessions.streams().open(Arc::clone(subject)),
+        )),
         _ => None,
     };
     let subject = permit.subject().map(Arc::clone);
@@ -479,9 +480,11 @@ async fn forward(
         .map_err(|error| GatewayError::Upstream(context.app.upstream_name(upstream), error))?;
     cookies.apply(context, response.headers_mut());
     Ok(match subject {
-        Some(subject) if streams::outlives_its_head(response.headers()) => {
-            let end = end_of(context.app.sessions.streams().open(&subject.claims));
-            response.map(|body| streams::until(body, end))
+        Some(subject) if !response.body().is_end_stream() => {
+            let (parts, body) = response.into_parts();
+            let sessions = &context.app.sessions;
+            let body = streams::until_session_ends(body, &parts.headers, sessions, &subject);
+            Response::from_parts(parts, body)
         }
         _ => response,
     })

@@ -107,6 +107,18 @@ impl Observer for Reports {
                 self.renewal(RenewalOutcome::Unavailable);
                 self.metrics.store_unavailable.inc();
             }
+            SessionEvent::FeedLost { reason } => {
+                self.metrics.feed_losses.inc();
+                tracing::warn!(
+                    %reason,
+                    "revocations by other nodes do not arrive; whoever renews is asked for in the store all the same"
+                );
+            }
+            SessionEvent::FeedRegained => {
+                tracing::info!(
+                    "revocations by other nodes arrive again, and all that were missed are obeyed"
+                );
+            }
         }
     }
 }
@@ -117,6 +129,8 @@ pub(super) fn refresh(metrics: &Metrics, sessions: &Sessions) {
     let (revocations, tokens) = sessions.held();
     metrics.revocations_held.set(gauge(revocations));
     metrics.tokens_remembered.set(gauge(tokens));
+    let attached = sessions.feed_problem().is_none();
+    metrics.feed_attached.set(i64::from(attached));
     metrics.open_streams.set(gauge(sessions.streams().len()));
     metrics
         .tokens_verified
@@ -124,15 +138,24 @@ pub(super) fn refresh(metrics: &Metrics, sessions: &Sessions) {
         .store(sessions.verifications(), Ordering::Relaxed);
 }
 
-/// `/ready`: the store answers, and the gateway is not draining.
+/// `/ready`: the store answers, revocations arrive, and the gateway is not draining.
 pub(super) struct StoreReadiness {
     store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
     draining: CancellationToken,
 }
 
 impl StoreReadiness {
-    pub(super) fn new(store: Arc<dyn Store>, draining: CancellationToken) -> Self {
-        StoreReadiness { store, draining }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        sessions: Arc<Sessions>,
+        draining: CancellationToken,
+    ) -> Self {
+        StoreReadiness {
+            store,
+            sessions,
+            draining,
+        }
     }
 }
 
@@ -142,6 +165,11 @@ impl Readiness for StoreReadiness {
             let mut problems = Vec::new();
             if self.draining.is_cancelled() {
                 problems.push("draining".to_owned());
+            }
+            if let Some(reason) = self.sessions.feed_problem() {
+                problems.push(format!(
+                    "revocations by other nodes do not arrive: {reason}"
+                ));
             }
             if let Err(error) = self.store.probe().await {
                 problems.push(error.to_string());

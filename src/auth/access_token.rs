@@ -20,6 +20,9 @@ pub struct AccessClaims {
     pub session: SessionId,
     /// Which generation of that session (`gen`).
     pub generation: Generation,
+    /// When that session began (`began`, milliseconds): what ends all sessions of a person that began until a moment is
+    /// compared with this, never with the time of issue, because a token may be issued while its session is being ended.
+    pub began_at: Timestamp,
     /// `iat`; whole seconds once it was written into a token.
     pub issued_at: Timestamp,
     /// `exp`; exact, no leeway, whole seconds likewise.
@@ -114,6 +117,7 @@ struct Payload<'a> {
     sid: SessionId,
     #[serde(rename = "gen")]
     generation: Generation,
+    began: i64,
     iat: i64,
     exp: i64,
     jti: &'a str,
@@ -158,6 +162,7 @@ pub fn issue(claims: &AccessClaims, keys: &KeySet, expect: &Expect) -> Result<St
             sub: &identity.user,
             sid: claims.session,
             generation: claims.generation,
+            began: claims.began_at.as_millis(),
             iat: claims.issued_at.as_secs(),
             exp: claims.expires_at.as_secs(),
             jti: &claims.token_id,
@@ -215,6 +220,7 @@ pub fn verify(
         },
         session: SessionId::parse(&text(&mut signed, "sid")?).ok_or(TokenError::Claim("sid"))?,
         generation: generation(&mut signed)?,
+        began_at: began(&mut signed)?,
         issued_at,
         expires_at,
         token_id: text(&mut signed, "jti")?,
@@ -292,6 +298,17 @@ fn generation(signed: &mut SignedClaims) -> Result<Generation, TokenError> {
         _ => None,
     }
     .ok_or(TokenError::Claim("gen"))
+}
+
+/// A token of before there was this claim counts as of a session that any revocation of its user concerns.
+fn began(signed: &mut SignedClaims) -> Result<Timestamp, TokenError> {
+    match signed.members.take("began") {
+        None => Ok(Timestamp::EPOCH),
+        Some(Json::Integer(millis)) if (0..=MAX_DATE * 1000).contains(&millis) => {
+            Ok(Timestamp::from_millis(millis))
+        }
+        Some(_) => Err(TokenError::Claim("began")),
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) fn claims() -> AccessClaims {
         identity: alice(),
         session: SessionId::from_bytes([7; 16]),
         generation: Generation(3),
+        began_at: NOW.minus(Duration::from_millis(59_999)),
         issued_at: NOW,
         expires_at: NOW.plus(Duration::from_secs(300)),
         token_id: "jti-1".to_owned(),

@@ -303,6 +303,7 @@ fn subject(identity: Identity) -> Subject {
         identity,
         session: SessionId::from_bytes([0; 16]),
         generation: Generation(0),
+        began_at: Timestamp::EPOCH,
         issued_at: Timestamp::EPOCH,
         expires_at: Timestamp::EPOCH.plus(Duration::from_secs(1)),
         token_id: String::new(),

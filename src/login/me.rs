@@ -85,6 +85,7 @@ mod tests {
             },
             session: SessionId::from_bytes([7; 16]),
             generation: Generation(3),
+            began_at: Timestamp::from_secs(1_800_000_000),
             issued_at: Timestamp::from_secs(1_800_000_100),
             expires_at: Timestamp::from_secs(1_800_000_400),
             token_id: "jti".into(),

@@ -352,6 +352,10 @@ pub struct Metrics {
     pub tokens_remembered: Gauge,
     /// Revocations that some access token may still run into.
     pub revocations_held: Gauge,
+    /// 1 while revocations by other nodes arrive (always, with one node).
+    pub feed_attached: Gauge,
+    /// Times that they ceased to arrive.
+    pub feed_losses: Counter,
     /// Requests whose handling panicked; each one is a bug.
     pub panics: Counter,
 }
@@ -386,6 +390,8 @@ impl Metrics {
             tokens_verified: Counter::default(),
             tokens_remembered: Gauge::default(),
             revocations_held: Gauge::default(),
+            feed_attached: Gauge::default(),
+            feed_losses: Counter::default(),
             panics: Counter::default(),
         };
         metrics.register(dropped);
@@ -485,6 +491,16 @@ impl Metrics {
             "revocations_held",
             "Revocations held in memory",
             self.revocations_held.clone(),
+        );
+        registry.register(
+            "feed_attached",
+            "1 while revocations by other nodes arrive",
+            self.feed_attached.clone(),
+        );
+        registry.register(
+            "feed_losses",
+            "Times that revocations by other nodes ceased to arrive",
+            self.feed_losses.clone(),
         );
         registry.register(
             "panics",

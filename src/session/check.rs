@@ -31,7 +31,12 @@ impl Sessions {
             Ok(claims) => claims,
             // Ours, from before the lifetime was configured shorter: a renewal mends it.
             Err(TokenError::Lifetime) => return AccessFinding::Bad(TokenError::Expired),
-            Err(error) => return AccessFinding::Bad(error),
+            Err(error) => {
+                if error == TokenError::Unknown {
+                    self.following.unknown_key();
+                }
+                return AccessFinding::Bad(error);
+            }
         };
         if self.revocations.concerns_token(&claims) {
             return AccessFinding::Revoked;

@@ -147,20 +147,16 @@ impl Sessions {
         let mut ended = 0;
         // In groups, which share commits.
         for group in live.chunks(256) {
-            let marks = group
-                .iter()
-                .filter(|record| record.created_at <= now)
-                .map(|record| self.mark(record.id, now));
+            let marks = group.iter().map(|record| self.mark(record.id, now));
             for mark in futures_util::future::join_all(marks).await {
                 ended += usize::from(mark?.is_some());
             }
-            // Tokens of sessions from this very second may be dated to the next one (`Revocations::birth`).
-            let young = group
+            // Begun elsewhere while this began, or by a clock that is ahead: the entry above does not concern them.
+            let ahead = group
                 .iter()
-                .filter(|record| record.created_at <= now)
-                .filter(|record| record.created_at.as_secs() == now.as_secs())
+                .filter(|record| record.created_at > now)
                 .map(|record| self.close(record.id, now));
-            for closed in futures_util::future::join_all(young).await {
+            for closed in futures_util::future::join_all(ahead).await {
                 closed?;
             }
         }
@@ -186,9 +182,10 @@ impl Sessions {
         });
     }
 
-    fn obey(&self, revocation: &RevocationRecord) {
+    /// From now on this node lives by it.
+    pub(super) fn obey(&self, revocation: &RevocationRecord) {
         self.revocations.insert(revocation);
-        self.streams.end(&revocation.target);
+        self.streams.end(revocation);
     }
 
     fn forgotten_at(&self, now: Timestamp) -> Timestamp {

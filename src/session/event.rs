@@ -89,6 +89,13 @@ pub enum SessionEvent {
     },
     /// The store did not answer when it was needed.
     StoreUnavailable,
+    /// What other nodes do does not arrive any more.
+    FeedLost {
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// It arrives again, and what was missed has been loaded.
+    FeedRegained,
 }
 
 /// Who is told. Called on the request path: must not block.

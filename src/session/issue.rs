@@ -59,7 +59,8 @@ impl Sessions {
             identity: record.identity.clone(),
             session: record.id,
             generation,
-            issued_at: self.revocations.birth(&record.identity, now),
+            began_at: record.created_at,
+            issued_at: now,
             expires_at: now.plus(self.settings.access_ttl).min(record.ends_at()),
             token_id: URL_SAFE_NO_PAD.encode(token_id),
         })

@@ -17,6 +17,9 @@ const ASSERTION_TTL: Duration = Duration::from_secs(60);
 /// How often a change of the keys is made anew because another node changed them meanwhile.
 const TRIES: usize = 8;
 
+/// How long reading them anew may take.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why the keys could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
@@ -38,26 +41,32 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads the keys, or makes the first one.
     pub(super) async fn open(store: &dyn Store, now: Timestamp) -> Result<Self, KeysError> {
-        let mut stored = store.keys().await?;
-        for _ in 0..TRIES {
-            if stored.record.iter().any(|key| key.retires_at.is_none()) {
-                break;
-            }
-            stored.record.push(StoredKey::generate(now)?);
-            match replace(store, stored.record, stored.revision).await? {
-                Some(kept) => {
-                    stored = kept;
-                    break;
-                }
-                // Another node was faster: its key is ours too.
-                None => stored = store.keys().await?,
-            }
-        }
+        let stored = read_or_make(store, now).await?;
         Ok(Keys {
             set: ArcSwap::from_pointee(KeySet::new(&stored.record, now)?),
             stored: tokio::sync::Mutex::new(stored),
         })
     }
+}
+
+/// The list as it is stored; with a first key if there is none that signs.
+async fn read_or_make(
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<Stored<Vec<StoredKey>>, KeysError> {
+    let mut stored = store.keys().await?;
+    for _ in 0..TRIES {
+        if stored.record.iter().any(|key| key.retires_at.is_none()) {
+            return Ok(stored);
+        }
+        stored.record.push(StoredKey::generate(now)?);
+        match replace(store, stored.record, stored.revision).await? {
+            Some(kept) => return Ok(kept),
+            // Another node was faster: its key is ours too.
+            None => stored = store.keys().await?,
+        }
+    }
+    Err(changing())
 }
 
 /// The list as it is stored now; `None` when it was changed since it was read.
@@ -180,10 +189,28 @@ impl Sessions {
                 .await?
             {
                 Some(kept) => *stored = kept,
-                None => *stored = self.timed(self.store.keys()).await?,
+                None => {
+                    *stored = self.timed(self.store.keys()).await?;
+                    self.publish(KeySet::new(&stored.record, now)?);
+                }
             }
         }
         Err(changing())
+    }
+
+    /// Takes over what another node has put in force. A store that has lost its keys gets a new one, and with it every node.
+    pub(super) async fn reload_keys(&self, now: Timestamp) -> Result<(), KeysError> {
+        let mut stored = self.keys.stored.lock().await;
+        let reading = read_or_make(&*self.store, now);
+        let read = tokio::time::timeout(RELOAD_PATIENCE, reading).await;
+        let next = read.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("it did not answer in time".to_owned()).into())
+        })?;
+        if next.revision != stored.revision {
+            self.publish(KeySet::new(&next.record, now)?);
+            *stored = next;
+        }
+        Ok(())
     }
 
     fn publish(&self, set: KeySet) {

@@ -10,6 +10,7 @@ mod check;
 mod end;
 mod ending;
 mod event;
+mod feed;
 mod issue;
 mod keys;
 mod renew;
@@ -29,6 +30,7 @@ use tokio::runtime::Handle;
 
 use self::acknowledge::Acknowledgements;
 use self::cache::VerifiedTokens;
+use self::feed::Following;
 use self::keys::Keys;
 use self::revocations::Revocations;
 use crate::auth::access_token::Expect;
@@ -139,6 +141,9 @@ pub enum OpenError {
     /// The signing keys could not be read or made.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// What other nodes do cannot be followed.
+    #[error("the revocations of other nodes do not arrive: {0}")]
+    Feed(String),
 }
 
 /// Why a session could not begin.
@@ -184,6 +189,7 @@ pub struct Sessions {
     revocations: Arc<Revocations>,
     streams: Streams,
     acknowledgements: Acknowledgements,
+    following: Arc<Following>,
     /// Renewals under way.
     flights: DashMap<renew::FlightKey, renew::Flight>,
     /// Flights of one session take turns.
@@ -203,12 +209,11 @@ impl Sessions {
         observer: Arc<dyn Observer>,
         control: Handle,
     ) -> Result<Arc<Self>, OpenError> {
+        // The feed first: what is loaded after it is attached misses nothing.
+        let feed = feed::attach(&*store).await?;
         let now = clock.now();
         let keys = Keys::open(&*store, now).await?;
         let revocations = Arc::new(Revocations::default());
-        for revocation in store.revocations(now).await? {
-            revocations.insert(&revocation);
-        }
         let (acknowledgements, seen) = Acknowledgements::new();
         let sessions = Arc::new(Sessions {
             expect: Expect {
@@ -231,8 +236,13 @@ impl Sessions {
             keys,
             revocations,
             acknowledgements,
+            following: Arc::default(),
             control,
         });
+        sessions.load_revocations(now).await?;
+        if let Some(feed) = feed {
+            feed::start(&sessions, feed);
+        }
         let background = Arc::downgrade(&sessions);
         sessions
             .control

@@ -2,6 +2,7 @@
 //!
 //! An entry is held until the last access token it concerns has expired. Must not touch the store.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
@@ -19,11 +20,35 @@ struct Cut {
 }
 
 impl Cut {
-    fn joined(self, other: Cut) -> Cut {
-        Cut {
-            at: self.at.max(other.at),
-            until: self.until.max(other.until),
+    /// The later moment counts. Of the same moment the newer word counts: it is kept long until all records are marked, and
+    /// short from then on.
+    fn then(self, newer: Cut) -> Cut {
+        if self.at == newer.at {
+            return newer;
         }
+        Cut {
+            at: self.at.max(newer.at),
+            until: self.until.max(newer.until),
+        }
+    }
+}
+
+/// Session ids are random already: their first bytes are their hash.
+#[derive(Default)]
+struct OwnRandomness(u64);
+
+impl Hasher for OwnRandomness {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length of the bytes, which is the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -32,9 +57,11 @@ impl Cut {
 pub(super) struct Revocations {
     /// How many entries there are, so that none costs nothing.
     entries: AtomicUsize,
-    sessions: DashMap<SessionId, Timestamp>,
-    /// Provider, then user.
-    users: DashMap<String, DashMap<String, Cut>>,
+    /// How many of them are of users, whose lookup compares texts.
+    user_entries: AtomicUsize,
+    sessions: DashMap<SessionId, Timestamp, BuildHasherDefault<OwnRandomness>>,
+    /// By user; each at one provider or few.
+    users: DashMap<String, Vec<(String, Cut)>>,
     all: ArcSwapOption<Cut>,
 }
 
@@ -47,19 +74,21 @@ impl Revocations {
         };
         match &record.target {
             RevocationTarget::Session(session) => {
-                self.sessions.insert(*session, record.until);
+                let mut until = self.sessions.entry(*session).or_insert(record.until);
+                *until = record.until.max(*until);
             }
             RevocationTarget::User { provider, user } => {
-                self.users
-                    .entry(provider.clone())
-                    .or_default()
-                    .entry(user.clone())
-                    .and_modify(|known| *known = known.joined(cut))
-                    .or_insert(cut);
+                let mut cuts = self.users.entry(user.clone()).or_default();
+                match cuts.iter_mut().find(|(known, _)| known == provider) {
+                    Some((_, known)) => *known = known.then(cut),
+                    None => cuts.push((provider.clone(), cut)),
+                }
+                drop(cuts);
+                self.user_entries.fetch_add(1, Ordering::Release);
             }
             RevocationTarget::All => {
                 self.all.rcu(|known| {
-                    let cut = known.as_deref().map_or(cut, |known| known.joined(cut));
+                    let cut = known.as_deref().map_or(cut, |known| known.then(cut));
                     Some(std::sync::Arc::new(cut))
                 });
             }
@@ -73,10 +102,13 @@ impl Revocations {
 
     /// The latest moment at which all of this person's sessions were ended.
     fn cut_of(&self, identity: &Identity) -> Option<Timestamp> {
-        let user = self.users.get(&identity.provider).and_then(|users| {
-            let cut = users.get(&identity.user)?;
-            Some(cut.at)
-        });
+        let user = match self.user_entries.load(Ordering::Acquire) {
+            0 => None,
+            _ => self.users.get(&identity.user).and_then(|cuts| {
+                let at_provider = |(provider, _): &&(String, Cut)| *provider == identity.provider;
+                cuts.iter().find(at_provider).map(|(_, cut)| cut.at)
+            }),
+        };
         let all = self.all.load().as_ref().map(|cut| cut.at);
         user.max(all)
     }
@@ -85,65 +117,48 @@ impl Revocations {
         !self.none() && self.sessions.contains_key(session)
     }
 
-    /// Whether the session of this access token has been ended. A token tells its birth in whole seconds, so one from the
-    /// very second of a revocation counts as ended; [`Revocations::birth`] keeps new ones out of that second.
+    /// Whether the session of this access token has been ended.
     pub(super) fn concerns_token(&self, claims: &AccessClaims) -> bool {
-        if self.none() {
-            return false;
-        }
-        self.sessions.contains_key(&claims.session)
-            || self
-                .cut_of(&claims.identity)
-                .is_some_and(|at| claims.issued_at.as_secs() <= at.as_secs())
+        self.concerns(&claims.session, &claims.identity, claims.began_at)
+    }
+
+    fn concerns(&self, session: &SessionId, identity: &Identity, began_at: Timestamp) -> bool {
+        !self.none()
+            && (self.sessions.contains_key(session)
+                || self.cut_of(identity).is_some_and(|at| began_at <= at))
     }
 
     /// Whether this session has been ended.
     pub(super) fn concerns_record(&self, record: &SessionRecord) -> bool {
-        if self.none() {
-            return false;
-        }
-        self.sessions.contains_key(&record.id)
-            || self
-                .cut_of(&record.identity)
-                .is_some_and(|at| record.created_at <= at)
-    }
-
-    /// The birth to write into an access token that is issued now for a session that is not concerned.
-    pub(super) fn birth(&self, identity: &Identity, now: Timestamp) -> Timestamp {
-        if self.none() {
-            return now;
-        }
-        match self.cut_of(identity) {
-            Some(at) if at.as_secs() == now.as_secs() => {
-                Timestamp::from_secs(at.as_secs().saturating_add(1))
-            }
-            _ => now,
-        }
+        self.concerns(&record.id, &record.identity, record.created_at)
     }
 
     /// Drops what no access token can be concerned by any more.
     pub(super) fn forget(&self, now: Timestamp) {
         let before = self.entries.load(Ordering::Acquire);
+        let users_before = self.user_entries.load(Ordering::Acquire);
         self.sessions.retain(|_, until| now < *until);
-        self.users.retain(|_, users| {
-            users.retain(|_, cut| now < cut.until);
-            !users.is_empty()
+        self.users.retain(|_, cuts| {
+            cuts.retain(|(_, cut)| now < cut.until);
+            !cuts.is_empty()
         });
         self.all
             .rcu(|known| known.clone().filter(|cut| now < cut.until));
-        let nothing =
-            self.sessions.is_empty() && self.users.is_empty() && self.all.load().is_none();
-        if nothing {
-            // Only if none came in meanwhile; otherwise the next time.
-            let _ = self
-                .entries
-                .compare_exchange(before, 0, Ordering::AcqRel, Ordering::Acquire);
+        // To zero only if none came in meanwhile; otherwise the next time.
+        let none = |count: &AtomicUsize, before| {
+            let _ = count.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Acquire);
+        };
+        if self.users.is_empty() {
+            none(&self.user_entries, users_before);
+            if self.sessions.is_empty() && self.all.load().is_none() {
+                none(&self.entries, before);
+            }
         }
     }
 
     /// How many entries are held.
     pub(super) fn len(&self) -> usize {
-        let users: usize = self.users.iter().map(|users| users.len()).sum();
+        let users: usize = self.users.iter().map(|cuts| cuts.len()).sum();
         self.sessions.len() + users + usize::from(self.all.load().is_some())
     }
 }

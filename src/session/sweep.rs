@@ -1,4 +1,4 @@
-//! What time does to sessions: ended ones leave the store, revocations are forgotten, keys retire.
+//! What time does to sessions: ended ones leave the store and lose their streams, revocations are forgotten, keys retire.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub(super) async fn work(sessions: Weak<Sessions>) {
         };
         let now = sessions.clock.now();
         sessions.forget_over(now).await;
+        sessions.end_streams_of_ended_sessions(now).await;
         rounds = (rounds + 1) % STORE_ROUNDS;
         if rounds == 0
             && let Err(error) = sessions.sweep(now).await

@@ -26,6 +26,7 @@ impl Bench {
             "iss": ORIGIN, "aud": ORIGIN, "client_id": ORIGIN, "sub": "alice",
             "sid": SessionId::from_bytes([7; 16]).to_string(), "gen": 3,
             "iat": NOW.as_secs(), "exp": NOW.as_secs() + 300, "jti": "jti-1",
+            "began": NOW.as_millis() - 59_999,
             "auth_time": NOW.as_secs() - 60, "amr": ["pwd"], "provider": "local",
             "email": "alice@example.com", "name": "Alice 앨리스", "groups": ["staff", "dev"],
         });

@@ -148,6 +148,7 @@ fn meaning(name: &str) -> String {
         "sub" => "user",
         "sid" => "session",
         "gen" => "generation",
+        "began" => "session began",
         "iat" => "issued",
         "nbf" => "not before",
         "exp" => "expires",
@@ -164,6 +165,7 @@ fn in_words(name: &str, value: &Value, now: Timestamp) -> String {
         ("iat" | "nbf" | "exp" | "auth_time", Some(secs)) => {
             moment(Timestamp::from_secs(secs), now)
         }
+        ("began", Some(millis)) => moment(Timestamp::from_millis(millis), now),
         _ => plain(value),
     }
 }

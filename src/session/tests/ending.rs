@@ -59,7 +59,7 @@ async fn ending_a_user_ends_what_began_and_not_what_begins_after() {
         .await
         .unwrap();
     let guard = match bench.check(&mine) {
-        AccessFinding::Valid(subject) => bench.sessions.streams().open(&subject.claims),
+        AccessFinding::Valid(subject) => bench.sessions.streams().open(subject),
         found => panic!("{found:?}"),
     };
     bench.clock.advance(Duration::from_millis(400));

@@ -1,6 +1,7 @@
 //! The engine on the real store, with a clock that the test moves and a store that can be held, hung or broken.
 
 mod ending;
+mod nodes;
 mod rotation;
 mod tokens;
 mod trouble;
@@ -17,7 +18,7 @@ use crate::auth::access_token::TokenError;
 use crate::auth::decision::{AccessFinding, RefreshFinding};
 use crate::auth::keyset::StoredKey;
 use crate::auth::refresh_token::RefreshClaims;
-use crate::store::{Account, Embedded, Feed, RevocationRecord, StoreFuture};
+use crate::store::{Account, Embedded, Feed, FeedEvent, RevocationRecord, StoreFuture};
 use crate::units::Secret;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -40,6 +41,14 @@ struct Hand {
     release: Notify,
     hung: AtomicBool,
     broken: AtomicBool,
+    /// The feeds of the nodes on this store; none while there is one node.
+    feeds: Mutex<Vec<tokio::sync::mpsc::Sender<FeedEvent>>>,
+    silent: Mutex<Vec<tokio::sync::mpsc::Sender<FeedEvent>>>,
+    shared: AtomicBool,
+    /// Revocations cannot be read, and whether somebody tried.
+    unreadable: AtomicBool,
+    tried: AtomicBool,
+    key_reads: std::sync::atomic::AtomicUsize,
 }
 
 impl Hand {
@@ -51,6 +60,13 @@ impl Hand {
             return Err(StoreError::Unavailable("broken by the test".to_owned()));
         }
         Ok(())
+    }
+
+    /// What all nodes are told; whoever was cut off is not.
+    fn tell(&self, event: &FeedEvent) {
+        for feed in &*self.feeds.lock().unwrap() {
+            feed.try_send(event.clone()).unwrap();
+        }
     }
 
     async fn hold(&self, when: &AtomicBool) {
@@ -100,11 +116,19 @@ impl Store for Hand {
     fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             self.check().await?;
-            self.inner.put_revocation(revocation).await
+            self.inner.put_revocation(revocation).await?;
+            self.tell(&FeedEvent::Revoked(revocation.clone()));
+            Ok(())
         })
     }
     fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>> {
-        self.inner.revocations(now)
+        Box::pin(async move {
+            if self.unreadable.load(Ordering::SeqCst) {
+                self.tried.store(true, Ordering::SeqCst);
+                return Err(StoreError::Unavailable("unreadable by the test".to_owned()));
+            }
+            self.inner.revocations(now).await
+        })
     }
     fn account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Stored<Account>>> {
         self.inner.account(name)
@@ -126,6 +150,7 @@ impl Store for Hand {
         self.inner.remove_account(name)
     }
     fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
+        self.key_reads.fetch_add(1, Ordering::SeqCst);
         self.inner.keys()
     }
     fn replace_keys<'a>(
@@ -133,10 +158,20 @@ impl Store for Hand {
         keys: &'a [StoredKey],
         expected: Revision,
     ) -> StoreFuture<'a, Replaced> {
-        self.inner.replace_keys(keys, expected)
+        Box::pin(async move {
+            let replaced = self.inner.replace_keys(keys, expected).await?;
+            self.tell(&FeedEvent::KeysChanged);
+            Ok(replaced)
+        })
     }
     fn feed(&self) -> Option<Feed> {
-        self.inner.feed()
+        if !self.shared.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (feed, events) = tokio::sync::mpsc::channel(crate::store::FEED_BOUND);
+        feed.try_send(FeedEvent::Attached).unwrap();
+        self.feeds.lock().unwrap().push(feed);
+        Some(events)
     }
     fn probe(&self) -> StoreFuture<'_, ()> {
         self.inner.probe()
@@ -206,7 +241,7 @@ struct Bench {
     accounts: Arc<Accounts>,
     seen: Arc<Seen>,
     clock: Clock,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 fn settings() -> Settings {
@@ -224,15 +259,30 @@ fn settings() -> Settings {
 }
 
 async fn start(folder: tempfile::TempDir, clock: Clock) -> Bench {
-    let store = Arc::new(Hand {
-        inner: open_store(folder.path()),
-        hold_before: AtomicBool::default(),
-        hold_after: AtomicBool::default(),
-        held: Notify::new(),
-        release: Notify::new(),
-        hung: AtomicBool::default(),
-        broken: AtomicBool::default(),
-    });
+    start_on(Arc::new(Hand::on(folder.path())), Arc::new(folder), clock).await
+}
+
+impl Hand {
+    fn on(folder: &Path) -> Self {
+        Hand {
+            inner: open_store(folder),
+            hold_before: AtomicBool::default(),
+            hold_after: AtomicBool::default(),
+            held: Notify::new(),
+            release: Notify::new(),
+            hung: AtomicBool::default(),
+            broken: AtomicBool::default(),
+            feeds: Mutex::default(),
+            silent: Mutex::default(),
+            shared: AtomicBool::default(),
+            unreadable: AtomicBool::default(),
+            tried: AtomicBool::default(),
+            key_reads: Default::default(),
+        }
+    }
+}
+
+async fn start_on(store: Arc<Hand>, folder: Arc<tempfile::TempDir>, clock: Clock) -> Bench {
     let accounts = Arc::new(Accounts::default());
     let seen = Arc::new(Seen::default());
     let sessions = Sessions::open(
@@ -299,7 +349,7 @@ impl Bench {
         while gone.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
-        start(folder, clock).await
+        start_on(Arc::new(Hand::on(folder.path())), folder, clock).await
     }
     fn now(&self) -> Timestamp {
         self.clock.now()

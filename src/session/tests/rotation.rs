@@ -29,7 +29,7 @@ async fn i02_reuse_ends_the_session_with_its_newest_tokens_and_is_told_once() {
     let second = bench.issued(&first).await;
     bench.acknowledge(&second).await;
     let stream = match bench.check(&second) {
-        AccessFinding::Valid(subject) => bench.sessions.streams().open(&subject.claims),
+        AccessFinding::Valid(subject) => bench.sessions.streams().open(subject),
         other => panic!("{other:?}"),
     };
     bench.clock.advance(seconds(31));

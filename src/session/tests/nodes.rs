@@ -1,0 +1,299 @@
+//! Several nodes on one store: what one does, the others obey, even if they were cut off meanwhile.
+
+use super::*;
+use crate::session::StreamGuard;
+use crate::store::RevocationTarget;
+
+/// Two nodes on a store that tells them what happens.
+async fn two() -> (Bench, Bench) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let store = Arc::new(Hand::on(folder.path()));
+    store.shared.store(true, Ordering::SeqCst);
+    let clock = Clock::manual(START);
+    let one = start_on(Arc::clone(&store), Arc::clone(&folder), clock.clone()).await;
+    let other = start_on(store, folder, clock).await;
+    (one, other)
+}
+
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    for _ in 0..10_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("in vain: {what}");
+}
+
+fn is_revoked(bench: &Bench, pair: &IssuedPair) -> bool {
+    matches!(bench.check(pair), AccessFinding::Revoked)
+}
+
+fn stream(bench: &Bench, pair: &IssuedPair) -> StreamGuard {
+    match bench.check(pair) {
+        AccessFinding::Valid(subject) => bench.sessions.streams().open(subject),
+        found => panic!("{found:?}"),
+    }
+}
+
+fn is_open(stream: &StreamGuard) -> bool {
+    use futures_util::FutureExt as _;
+    stream.ended().now_or_never().is_none()
+}
+
+impl Bench {
+    /// Nobody is told anything any more.
+    fn cut(&self) {
+        self.silence();
+        for feed in &*self.store.silent.lock().unwrap() {
+            feed.try_send(FeedEvent::Detached("cut by the test".to_owned()))
+                .unwrap();
+        }
+    }
+
+    /// The same, and nobody notices: the readers wait on.
+    fn silence(&self) {
+        let mut feeds = self.store.feeds.lock().unwrap();
+        self.store.silent.lock().unwrap().append(&mut feeds);
+    }
+}
+
+#[tokio::test]
+async fn what_one_node_ends_is_over_on_the_other_with_its_streams() {
+    let (one, other) = two().await;
+    for how in ["session", "user", "all"] {
+        let pair = one.begin().await;
+        let stream = stream(&other, &pair);
+        one.clock.advance(Duration::from_millis(1));
+        match how {
+            "session" => assert!(one.sessions.end(pair.session, asked()).await.unwrap()),
+            "user" => assert_eq!(
+                one.sessions
+                    .end_user("local", "alice", asked())
+                    .await
+                    .unwrap(),
+                1
+            ),
+            _ => assert_eq!(one.sessions.end_all(asked()).await.unwrap(), 1),
+        }
+        stream.ended().await;
+        assert!(is_revoked(&other, &pair), "{how}");
+        assert_eq!(name(&other.renew(&pair).await), refused(Refusal::Revoked));
+        one.clock.advance(Duration::from_millis(1));
+    }
+    // Held no longer than an access token lives, although it is kept longer while the records are marked.
+    one.clock.advance(seconds(361));
+    until("the last word on each", async || {
+        other.sessions.forget_over(other.now()).await;
+        other.sessions.held().0 == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_began_after_a_revocation_is_not_ended_by_hearing_of_it_again() {
+    let (one, other) = two().await;
+    let before = one.begin().await;
+    one.clock.advance(Duration::from_millis(1));
+    one.sessions
+        .end_user("local", "alice", asked())
+        .await
+        .unwrap();
+    one.clock.advance(Duration::from_millis(1));
+    let after = one.begin().await;
+    let stream = stream(&other, &after);
+    other.sessions.load_revocations(other.now()).await.unwrap();
+    assert!(is_open(&stream));
+    assert!(is_revoked(&other, &before) && !is_revoked(&other, &after));
+}
+
+#[tokio::test]
+async fn a_node_that_starts_later_knows_what_was_ended() {
+    let (one, other) = two().await;
+    let pair = one.begin().await;
+    one.sessions.end(pair.session, asked()).await.unwrap();
+    let later = start_on(
+        Arc::clone(&other.store),
+        Arc::clone(&other.folder),
+        other.clock.clone(),
+    )
+    .await;
+    assert!(is_revoked(&later, &pair));
+}
+
+#[tokio::test]
+async fn a_feed_that_was_lost_and_regained_missed_nothing() {
+    let (one, other) = two().await;
+    let (short, long) = (one.begin().await, one.begin().await);
+    let streams = [stream(&other, &short), stream(&other, &long)];
+    other.cut();
+    until("the loss is known", async || {
+        other.sessions.feed_problem().is_some()
+    })
+    .await;
+    // Ended and forgotten before anything arrives again: the stream is all that is left of it.
+    one.sessions.end(long.session, asked()).await.unwrap();
+    one.clock.advance(seconds(3600));
+    one.sessions.sweep(one.now()).await.unwrap();
+    let recent = one.begin().await;
+    one.sessions.end(recent.session, asked()).await.unwrap();
+    assert!(!is_revoked(&other, &recent) && is_open(&streams[1]));
+
+    let (feed, events) = tokio::sync::mpsc::channel(8);
+    feed.try_send(FeedEvent::Attached).unwrap();
+    feed::start(&other.sessions, events);
+    until("all is loaded", async || {
+        other.sessions.feed_problem().is_none()
+    })
+    .await;
+    assert!(is_revoked(&other, &recent));
+    streams[1].ended().await;
+    assert!(is_open(&streams[0]));
+    assert_eq!(
+        other
+            .seen
+            .count(|event| *event == SessionEvent::FeedRegained),
+        1
+    );
+}
+
+#[tokio::test]
+async fn nothing_counts_as_regained_while_the_store_cannot_be_read() {
+    let (one, other) = two().await;
+    other.cut();
+    until("the loss is known", async || {
+        other.sessions.feed_problem().is_some()
+    })
+    .await;
+    let pair = one.begin().await;
+    one.sessions.end(pair.session, asked()).await.unwrap();
+    other.store.unreadable.store(true, Ordering::SeqCst);
+    let (feed, events) = tokio::sync::mpsc::channel(8);
+    feed.try_send(FeedEvent::Attached).unwrap();
+    feed::start(&other.sessions, events);
+    until("it was tried", async || {
+        other.store.tried.load(Ordering::SeqCst)
+    })
+    .await;
+    assert!(other.sessions.feed_problem().is_some());
+    other.store.unreadable.store(false, Ordering::SeqCst);
+    until("all is loaded", async || {
+        other.sessions.feed_problem().is_none()
+    })
+    .await;
+    assert!(is_revoked(&other, &pair));
+}
+
+#[tokio::test]
+async fn a_token_issued_elsewhere_while_its_user_is_ended_dies_too() {
+    for before in [true, false] {
+        let (one, other) = two().await;
+        let (one, other) = (one, Arc::new(other));
+        let first = one.begin().await;
+        one.clock.advance(seconds(10));
+        let hold = if before {
+            &one.store.hold_before
+        } else {
+            &one.store.hold_after
+        };
+        hold.store(true, Ordering::SeqCst);
+        // The other node does not hear of the revocation in time.
+        one.silence();
+        let renewal = tokio::spawn({
+            let (other, first) = (Arc::clone(&other), Arc::clone(&first));
+            async move {
+                other.clock.advance(seconds(2));
+                other.renew(&first).await
+            }
+        });
+        one.store.held.notified().await;
+        // Dated before the renewal that is under way.
+        let at = one.now().minus(seconds(2));
+        let revocation = RevocationRecord {
+            target: RevocationTarget::User {
+                provider: "local".to_owned(),
+                user: "alice".to_owned(),
+            },
+            at,
+            until: at.plus(seconds(360)),
+        };
+        one.store.put_revocation(&revocation).await.unwrap();
+        one.store.release.notify_one();
+        let Renewal::Issued(pair, _) = renewal.await.unwrap() else {
+            panic!("the other node could not know");
+        };
+        assert!(matches!(other.check(&pair), AccessFinding::Valid(_)));
+        // Now it hears.
+        let event = FeedEvent::Revoked(revocation);
+        for feed in &*one.store.silent.lock().unwrap() {
+            feed.try_send(event.clone()).unwrap();
+        }
+        until("it is obeyed", async || is_revoked(&other, &pair)).await;
+        assert_eq!(name(&other.renew(&pair).await), refused(Refusal::Revoked));
+    }
+}
+
+#[tokio::test]
+async fn keys_that_one_node_rotates_are_known_to_the_other() {
+    let (one, other) = two().await;
+    let before = one.begin().await;
+    let kid = one.sessions.rotate_keys(one.now()).await.unwrap();
+    until("the new key", async || {
+        other.sessions.key_list().await.last().unwrap().kid == kid
+    })
+    .await;
+    let after = one.begin().await;
+    for pair in [&before, &after] {
+        assert!(matches!(other.check(pair), AccessFinding::Valid(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_token_with_an_unknown_key_makes_the_keys_be_read() {
+    let (one, other) = two().await;
+    one.silence();
+    one.sessions.rotate_keys(one.now()).await.unwrap();
+    let pair = one.begin().await;
+    assert!(matches!(
+        other.check(&pair),
+        AccessFinding::Bad(TokenError::Unknown)
+    ));
+    until("the key is known", async || {
+        matches!(other.check(&pair), AccessFinding::Valid(_))
+    })
+    .await;
+    // Not each time: anybody can write a key id.
+    one.sessions.rotate_keys(one.now()).await.unwrap();
+    let reads = one.store.key_reads.load(Ordering::SeqCst);
+    let pair = one.begin().await;
+    for _ in 0..100 {
+        assert!(matches!(
+            other.check(&pair),
+            AccessFinding::Bad(TokenError::Unknown)
+        ));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(one.store.key_reads.load(Ordering::SeqCst), reads);
+}
+
+#[tokio::test]
+async fn streams_end_with_the_lifetime_of_their_session() {
+    let bench = bench().await;
+    let pair = bench.begin().await;
+    let stream = stream(&bench, &pair);
+    bench
+        .clock
+        .advance(seconds(14 * 86_400) - Duration::from_millis(1));
+    let check = async || {
+        let now = bench.now();
+        bench.sessions.end_streams_of_ended_sessions(now).await;
+        is_open(&stream)
+    };
+    assert!(check().await);
+    bench.clock.advance(Duration::from_millis(1));
+    // A store that does not answer says nothing about a session.
+    bench.store.broken.store(true, Ordering::SeqCst);
+    assert!(check().await);
+    bench.store.broken.store(false, Ordering::SeqCst);
+    assert!(!check().await);
+}
