@@ -93,12 +93,7 @@ impl Accounts {
     /// Makes one.
     pub async fn add(&self, new: NewAccount) -> Result<(), AccountError> {
         check(&new)?;
-        let mut groups = Vec::with_capacity(new.groups.len());
-        for group in new.groups {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
+        let groups = each_once(new.groups);
         let now = self.clock.now();
         let account = Account {
             name: new.name,
@@ -132,6 +127,15 @@ impl Accounts {
             })
             .await?;
         self.end_sessions(&name, Reason::PasswordChanged, by).await
+    }
+
+    /// Sets an account's groups; its sessions have them from their next renewal on.
+    pub async fn set_groups(&self, name: &str, groups: Vec<String>) -> Result<(), AccountError> {
+        check_groups(&groups)?;
+        let groups = each_once(groups);
+        self.change(name, |account| account.groups.clone_from(&groups))
+            .await
+            .map(drop)
     }
 
     /// Keeps an account from signing in and ends its sessions; how many.
@@ -197,9 +201,6 @@ impl Accounts {
 }
 
 fn check(new: &NewAccount) -> Result<(), AccountError> {
-    let word = |text: &str, max: usize| {
-        !text.is_empty() && text.len() <= max && text.trim() == text && !has_control(text)
-    };
     if !word(&new.name, MAX_USERNAME) || new.name.to_lowercase().len() > MAX_USERNAME {
         return Err(AccountError::Name);
     }
@@ -213,11 +214,31 @@ fn check(new: &NewAccount) -> Result<(), AccountError> {
     {
         return Err(AccountError::DisplayName);
     }
+    check_groups(&new.groups)?;
+    check_hash(&new.password_hash)
+}
+
+fn check_groups(groups: &[String]) -> Result<(), AccountError> {
     let good = |group: &String| word(group, MAX_TEXT) && !group.contains(',');
-    if new.groups.len() > MAX_GROUPS || !new.groups.iter().all(good) {
+    if groups.len() > MAX_GROUPS || !groups.iter().all(good) {
         return Err(AccountError::Group);
     }
-    check_hash(&new.password_hash)
+    Ok(())
+}
+
+fn each_once(groups: Vec<String>) -> Vec<String> {
+    let mut once = Vec::with_capacity(groups.len());
+    for group in groups {
+        if !once.contains(&group) {
+            once.push(group);
+        }
+    }
+    once
+}
+
+/// Not empty, not too long, and nothing in it or around it that could not be seen.
+fn word(text: &str, max: usize) -> bool {
+    !text.is_empty() && text.len() <= max && text.trim() == text && !has_control(text)
 }
 
 fn check_hash(hash: &str) -> Result<(), AccountError> {

@@ -55,6 +55,16 @@ enum UserCommand {
         /// The account
         name: String,
     },
+    /// Set the account's groups, which its sessions have from their next renewal on
+    Groups {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account
+        name: String,
+        /// A group; may be repeated; without any the account is in no group
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+    },
     /// Keep an account from signing in and end its sessions
     Block {
         #[command(flatten)]
@@ -90,6 +100,13 @@ impl User {
             } => add(&file, name, email, display_name, groups),
             UserCommand::List { file, json } => list(&file, json),
             UserCommand::Password { file, name } => set_password(&file, name),
+            UserCommand::Groups { file, name, groups } => {
+                let request = Request::UserGroups {
+                    name: name.clone(),
+                    groups,
+                };
+                change(&file, &name, "given these groups", request)
+            }
             UserCommand::Block { file, name } => change(
                 &file,
                 &name,

@@ -88,6 +88,13 @@ pub enum Request {
         /// From [`crate::login::local::hash_password`].
         password_hash: String,
     },
+    /// Set an account's groups; its sessions have them from their next renewal on.
+    UserGroups {
+        /// Whose.
+        name: String,
+        /// All of them.
+        groups: Vec<String>,
+    },
     /// Keep an account from signing in; ends its sessions.
     UserBlock {
         /// Whom.

@@ -136,6 +136,11 @@ impl Operator {
                 self.changed(&name, "password", by);
                 Response::Ended { sessions }
             }
+            Request::UserGroups { name, groups } => {
+                accounts.set_groups(&name, groups).await?;
+                self.changed(&name, "groups", by);
+                Response::Done
+            }
             Request::UserBlock { name } => {
                 let sessions = accounts.block(&name, by).await?;
                 self.changed(&name, "blocked", by);

@@ -139,6 +139,22 @@ async fn accounts_through_the_socket() {
     );
 
     let name = || "ALICE".to_owned();
+    let groups = |groups: &[&str]| Request::UserGroups {
+        name: name(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    assert_eq!(
+        why(&gateway.ask(groups(&["a,b"])).await),
+        Some(Why::Malformed)
+    );
+    assert_eq!(
+        gateway.ask(groups(&["dev", "ops", "dev"])).await,
+        Response::Done
+    );
+    let Response::Users { users } = gateway.ask(Request::UserList).await else {
+        panic!("no list");
+    };
+    assert_eq!(users[0].groups, ["dev", "ops"]);
     for request in [
         Request::UserPassword {
             name: name(),

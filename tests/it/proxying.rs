@@ -224,6 +224,40 @@ async fn a_stream_of_events_ends_with_its_session() {
 }
 
 #[tokio::test]
+async fn a_long_download_ends_with_its_session_and_nobody_elses_does() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let alice = gateway.signed_in("alice").await;
+    let bob = gateway.signed_in("bob").await;
+    let h2 = gateway.door().h2().await;
+    let size: u64 = 1 << 40;
+    let ask = || Ask::get(&format!("/blob?size={size}"));
+    // A short answer on the same connection is none of the session's streams.
+    assert_eq!(alice.send_on(&h2, Ask::get("/short")).await.status, 200);
+    let mut flows = [
+        gateway.door().open(alice.dress(ask())).await,
+        h2.open(alice.dress(ask())).await,
+        h2.open(bob.dress(ask())).await,
+    ];
+    for flow in &mut flows {
+        assert_eq!(flow.status, 200);
+        let mut bytes = 0;
+        while bytes < 1 << 20 {
+            bytes += flow.next().await.expect("it flows").len();
+        }
+    }
+    assert_eq!(gateway.metric("vestibule_open_streams", &[]).await, 3.0);
+    alice.sign_out().await;
+    let [one, two, bobs] = &mut flows;
+    assert!(one.until_over().await < size);
+    assert!(two.until_over().await < size);
+    for _ in 0..100 {
+        bobs.next().await.expect("it flows on");
+    }
+    assert_eq!(gateway.metric("vestibule_open_streams", &[]).await, 1.0);
+}
+
+#[tokio::test]
 async fn sockets_carry_text_and_large_binary_messages() {
     let app = App::start().await;
     let gateway = Gateway::before(&app).run();

@@ -109,6 +109,17 @@ impl Door {
         }
     }
 
+    /// One request on an HTTP/1.1 connection of its own, whose answer flows on.
+    pub async fn open(&self, ask: Ask) -> Flow {
+        let stream = self.tls(&[b"http/1.1"]).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let request = ask.into_request(&self.host, false);
+        Flow::of(sender.send_request(request).await.unwrap())
+    }
+
     /// Sends bytes as they are over TLS and returns what comes back until the gateway closes, or falls silent for
     /// `quiet` after having said something.
     pub async fn raw(&self, bytes: &[u8], quiet: Duration) -> Vec<u8> {
@@ -151,6 +162,46 @@ impl H2 {
         })
         .await
         .expect("an answer in time")
+    }
+}
+
+impl H2 {
+    /// A request whose answer flows on.
+    pub async fn open(&self, ask: Ask) -> Flow {
+        let request = ask.into_request(&self.host, true);
+        Flow::of(self.sender.clone().send_request(request).await.unwrap())
+    }
+}
+
+/// An answer of which only the head is there yet.
+pub struct Flow {
+    pub status: u16,
+    body: hyper::body::Incoming,
+}
+
+impl Flow {
+    fn of(response: http::Response<hyper::body::Incoming>) -> Self {
+        Flow {
+            status: response.status().as_u16(),
+            body: response.into_body(),
+        }
+    }
+
+    /// What comes next; `None` at its end, be it good or bad.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let frame = tokio::time::timeout(PATIENCE, self.body.frame())
+            .await
+            .expect("something happens in time");
+        frame?.ok()?.into_data().ok()
+    }
+
+    /// Reads on until it is over; how many bytes came.
+    pub async fn until_over(&mut self) -> u64 {
+        let mut bytes = 0;
+        while let Some(data) = self.next().await {
+            bytes += data.len() as u64;
+        }
+        bytes
     }
 }
 
