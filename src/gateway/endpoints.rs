@@ -1,6 +1,8 @@
 //! Our own endpoints under `/.auth/`, on every host that is served. Must not know how a session is judged or a
 //! password hashed: it asks the engines and turns their answers into pages, problems and cookies.
 
+mod sessions;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -26,6 +28,8 @@ use crate::session::{BeginError, By, Ending, IssueError, Reason};
 const PREFIX: &str = "/.auth";
 /// The query of the page that follows a sign-out.
 const SIGNED_OUT: &str = "done";
+/// That page.
+const SIGNED_OUT_PAGE: &str = "/.auth/logout?done";
 
 /// Whether a path is ours; nothing below the prefix ever reaches an upstream.
 pub(super) fn is_own(path: &str) -> bool {
@@ -63,9 +67,22 @@ pub(super) async fn serve(
             let (parts, _) = request.into_parts();
             who_am_i(context, &parts.headers, asked, trail).await
         }
+        ("/sessions", "GET") => {
+            let (parts, _) = request.into_parts();
+            sessions::list(context, &parts.headers, target.query(), asked, trail).await
+        }
+        ("/sessions/end", "POST") => sessions::end_one(context, request, asked, trail).await,
+        ("/sessions/end-others", "POST") => {
+            sessions::end_others(context, request, asked, trail).await
+        }
         ("/jwks.json", "GET") => Ok(public_keys(context)),
         ("/login" | "/logout", _) => Ok(answer::wrong_method(context, asked, "GET, HEAD, POST")),
-        ("/me" | "/jwks.json", _) => Ok(answer::wrong_method(context, asked, "GET, HEAD")),
+        ("/me" | "/sessions" | "/jwks.json", _) => {
+            Ok(answer::wrong_method(context, asked, "GET, HEAD"))
+        }
+        ("/sessions/end" | "/sessions/end-others", _) => {
+            Ok(answer::wrong_method(context, asked, "POST"))
+        }
         (path, "GET") if path.starts_with("/assets/") => {
             Ok(pages::asset(target.path(), target.query())
                 .unwrap_or_else(|| answer::not_found(context, asked)))
@@ -232,7 +249,7 @@ async fn sign_out(
         );
     }
     let mut response = if asked.person() {
-        pages::see_other(&format!("/.auth/logout?{SIGNED_OUT}"))
+        pages::see_other(SIGNED_OUT_PAGE)
     } else {
         answer::no_content()
     };

@@ -43,14 +43,22 @@ pub fn response(claims: &AccessClaims) -> Response<Body> {
         started_at: rfc3339(identity.auth_time),
         expires_at: rfc3339(claims.expires_at),
     };
-    // Strings always serialize; an empty object would still be valid JSON.
-    let json = serde_json::to_vec(&me).unwrap_or_else(|_| b"{}".to_vec());
+    json_response(&me)
+}
+
+/// What only the signed-in person may read, as JSON that no cache keeps.
+pub(super) fn json_response(value: &impl Serialize) -> Response<Body> {
+    // Strings and numbers always serialize; an empty object would still be valid JSON.
+    let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
     let mut response = Response::new(Body::from(json));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("Cookie"));
+    headers.insert(
+        VARY,
+        HeaderValue::from_static("Accept, Cookie, Sec-Fetch-Mode"),
+    );
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(
         HeaderName::from_static("cross-origin-resource-policy"),
@@ -59,7 +67,7 @@ pub fn response(claims: &AccessClaims) -> Response<Body> {
     response
 }
 
-fn rfc3339(at: Timestamp) -> String {
+pub(super) fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_second(at.as_secs())
         .map(|at| at.to_string())
         .unwrap_or_default()

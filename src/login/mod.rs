@@ -1,8 +1,9 @@
 //! How people sign in: built-in accounts and the pages for it. Must not issue sessions: it says who somebody is.
 //!
 //! [`local`] checks a name and a password behind [`throttle`]; [`form`] and [`return_to`] read what a browser sends;
-//! [`pages`], [`problem`] and [`me`] are complete answers. Nothing here writes a cookie.
+//! [`pages`], [`problem`], [`me`] and [`sessions`] are complete answers. Nothing here writes a cookie.
 
+pub mod device;
 pub mod form;
 pub mod language;
 pub mod local;
@@ -10,4 +11,5 @@ pub mod me;
 pub mod pages;
 pub mod problem;
 pub mod return_to;
+pub mod sessions;
 pub mod throttle;

@@ -13,6 +13,7 @@ mod event;
 mod feed;
 mod issue;
 mod keys;
+mod list;
 mod renew;
 mod revocations;
 mod streams;

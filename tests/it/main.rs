@@ -29,6 +29,7 @@ mod docs;
 mod layers;
 mod observing;
 mod outage;
+mod own_sessions;
 mod proxying;
 mod sign_in;
 mod stalls;

@@ -1,8 +1,9 @@
-//! Complete answers for people: sign in, sign out, and every error. No JavaScript, strict headers, English and Korean.
+//! Complete answers for people: sign in, sign out, their sessions, and every error. No JavaScript, strict headers, English and Korean.
 //!
 //! Must not decide anything. Whatever a page shows of a request is escaped by the templates; a password is never shown.
 
 mod assets;
+mod sessions;
 mod texts;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::login::problem::retry_after_value;
 use crate::login::return_to::{AllowedHosts, ReturnTo};
 
 pub use assets::asset;
+pub use sessions::{SessionsNotice, sessions};
 use texts::Texts;
 
 /// What every page needs to know.
@@ -312,14 +314,15 @@ fn policy(form_targets: impl Iterator<Item = String>) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::sessions::tests::{own, record};
 
-    const VIEW: View<'static> = View {
+    pub(super) const VIEW: View<'static> = View {
         language: Language::English,
         host: "app.example.com",
         request_id: "req-1",
     };
 
-    fn html(response: Response<Body>) -> String {
+    pub(super) fn html(response: Response<Body>) -> String {
         let Body::Full(Some(bytes)) = response.into_body() else {
             panic!("no body")
         };
@@ -365,6 +368,13 @@ mod tests {
             pages.push((name("sign-out"), sign_out(&view, Some("alice"))));
             pages.push((name("sign-out-nobody"), sign_out(&view, None)));
             pages.push((name("signed-out"), signed_out(&view)));
+            let phone = "Mozilla/5.0 (Android 14; Mobile; rv:144.0) Gecko/144.0 Firefox/144.0";
+            let own = own(
+                1,
+                vec![record(1, "curl/8.14.1", 200), record(2, phone, 7300)],
+            );
+            let notice = Some(SessionsNotice::Ended);
+            pages.push((name("sessions"), sessions(&view, &own.unwrap(), notice)));
             pages.push((name("not-allowed"), not_allowed(&view, "alice")));
             for status in [
                 400, 403, 404, 405, 408, 413, 414, 421, 429, 431, 500, 501, 502, 503, 504, 418, 599,

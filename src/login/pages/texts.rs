@@ -35,6 +35,19 @@ pub(super) struct Texts {
     pub not_allowed_message: &'static str,
     pub other_account: &'static str,
     pub request_id: &'static str,
+    pub sessions: &'static str,
+    pub sessions_message: &'static str,
+    pub this_browser: &'static str,
+    pub unknown_browser: &'static str,
+    pub address: &'static str,
+    pub last_seen: &'static str,
+    pub signed_in_at: &'static str,
+    pub now: &'static str,
+    pub end_session: &'static str,
+    pub end_others: &'static str,
+    pub session_ended: &'static str,
+    pub session_gone: &'static str,
+    pub others_ended: &'static str,
     bad_request: Message,
     forbidden: Message,
     not_found: Message,
@@ -97,6 +110,48 @@ pub(super) fn throttled(language: Language, retry_after: Duration) -> String {
     }
 }
 
+/// "Firefox on Android".
+pub(super) fn on(language: Language, browser: &str, system: &str) -> String {
+    match language {
+        Language::English => format!("{browser} on {system}"),
+        Language::Korean => format!("{browser}({system})"),
+    }
+}
+
+/// "2 hours ago": the largest unit that fits, rounded down.
+pub(super) fn ago(language: Language, since: Duration) -> String {
+    let minutes = since.as_secs() / 60;
+    let (number, english, korean) = match minutes {
+        ..60 => (minutes.max(1), "minute", "분"),
+        60..1440 => (minutes / 60, "hour", "시간"),
+        _ => (minutes / 1440, "day", "일"),
+    };
+    match (language, number) {
+        (Language::English, 1) => format!("1 {english} ago"),
+        (Language::English, _) => format!("{number} {english}s ago"),
+        (Language::Korean, _) => format!("{number}{korean} 전"),
+    }
+}
+
+/// "In the last 3 minutes", rounded up.
+pub(super) fn within(language: Language, since: Duration) -> String {
+    let minutes = whole_seconds(since).div_ceil(60).max(1);
+    match (language, minutes) {
+        (Language::English, 1) => "In the last minute".to_owned(),
+        (Language::English, _) => format!("In the last {minutes} minutes"),
+        (Language::Korean, _) => format!("최근 {minutes}분 이내"),
+    }
+}
+
+/// How many sessions the list leaves out.
+pub(super) fn more_sessions(language: Language, more: usize) -> String {
+    match (language, more) {
+        (Language::English, 1) => "1 more session is not shown.".to_owned(),
+        (Language::English, _) => format!("{more} more sessions are not shown."),
+        (Language::Korean, _) => format!("표시되지 않은 세션이 {more}개 더 있습니다."),
+    }
+}
+
 static ENGLISH: Texts = Texts {
     lang: "en",
     sign_in: "Sign in",
@@ -120,6 +175,19 @@ static ENGLISH: Texts = Texts {
     not_allowed_message: "Your account may not open this page. If you need it, ask whoever runs this site.",
     other_account: "Use another account",
     request_id: "Request",
+    sessions: "Your sessions",
+    sessions_message: "Each browser in which you are signed in. End any that you do not know or no longer use.",
+    this_browser: "This browser",
+    unknown_browser: "Unknown browser",
+    address: "IP address",
+    last_seen: "Last seen",
+    signed_in_at: "Signed in",
+    now: "Now",
+    end_session: "End this session",
+    end_others: "End all other sessions",
+    session_ended: "The session has been ended.",
+    session_gone: "That session had ended already.",
+    others_ended: "All other sessions have been ended.",
     bad_request: (
         "This request was not understood",
         "Something in its address or its form is not as it must be. Check the link and try again.",
@@ -193,6 +261,19 @@ static KOREAN: Texts = Texts {
     not_allowed_message: "이 계정으로는 이 페이지를 열 수 없습니다. 필요하면 사이트 관리자에게 문의해 주세요.",
     other_account: "다른 계정으로 로그인",
     request_id: "요청 번호",
+    sessions: "내 세션",
+    sessions_message: "로그인되어 있는 브라우저 목록입니다. 모르는 세션이나 더 이상 쓰지 않는 세션은 종료해 주세요.",
+    this_browser: "이 브라우저",
+    unknown_browser: "알 수 없는 브라우저",
+    address: "IP 주소",
+    last_seen: "마지막 사용",
+    signed_in_at: "로그인",
+    now: "지금",
+    end_session: "이 세션 종료",
+    end_others: "다른 세션 모두 종료",
+    session_ended: "세션을 종료했습니다.",
+    session_gone: "이미 종료된 세션입니다.",
+    others_ended: "다른 세션을 모두 종료했습니다.",
     bad_request: (
         "잘못된 요청입니다",
         "주소나 입력 내용을 이해할 수 없습니다. 링크를 확인하고 다시 시도해 주세요.",
@@ -267,5 +348,25 @@ mod tests {
         check(90, "in 90 seconds.", " 90초 후");
         check(91, "in 2 minutes.", " 2분 후");
         check(900, "in 15 minutes.", " 15분 후");
+    }
+
+    #[test]
+    fn moments_are_said_in_the_largest_unit_that_fits() {
+        let check = |seconds, english: &str, korean: &str| {
+            let since = Duration::from_secs(seconds);
+            assert_eq!(ago(Language::English, since), english);
+            assert_eq!(ago(Language::Korean, since), korean);
+        };
+        check(0, "1 minute ago", "1분 전");
+        check(119, "1 minute ago", "1분 전");
+        check(120, "2 minutes ago", "2분 전");
+        check(3599, "59 minutes ago", "59분 전");
+        check(3600, "1 hour ago", "1시간 전");
+        check(86_399, "23 hours ago", "23시간 전");
+        check(86_400, "1 day ago", "1일 전");
+        check(864_000, "10 days ago", "10일 전");
+        let since = |seconds| within(Language::English, Duration::from_secs(seconds));
+        assert_eq!(since(0), "In the last minute");
+        assert_eq!(since(61), "In the last 2 minutes");
     }
 }

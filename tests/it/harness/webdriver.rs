@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::HOST;
+use super::client::PATIENCE;
 use super::gateway::collect;
 use super::wait::until;
 
@@ -31,17 +32,32 @@ window.fire = (count, path) => {
 };
 </script>"#;
 
+/// What the browser is like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Desktop,
+    /// 360 points wide, asks for Korean, runs no script: what it does is done by keys, and it is looked at in between.
+    KoreanPhoneWithoutScript,
+}
+
 pub struct Chromium {
     driver: Child,
     addr: SocketAddr,
     session: String,
+    kind: Kind,
     said: Arc<Mutex<Vec<String>>>,
     _profile: tempfile::TempDir,
 }
 
 impl Chromium {
-    /// A fresh profile that takes `app.test` to be at `to` and accepts its self-signed certificate.
+    /// A desktop browser with a fresh profile, which takes `app.test` to be at `to` and accepts its self-signed
+    /// certificate.
     pub async fn start(to: SocketAddr) -> Self {
+        Chromium::of_kind(to, Kind::Desktop).await
+    }
+
+    /// [`Self::start`] with another kind of browser.
+    pub async fn of_kind(to: SocketAddr, kind: Kind) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -64,21 +80,33 @@ impl Chromium {
             driver,
             addr: ([127, 0, 0, 1], port).into(),
             session: String::new(),
+            kind: Kind::Desktop,
             said,
             _profile: profile,
         };
         let rules = format!("--host-resolver-rules=MAP {HOST}:443 {to}");
         let profile = format!("--user-data-dir={}", chromium._profile.path().display());
+        let mut options = json!({ "args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage", "--ignore-certificate-errors", rules, profile,
+        ]});
+        if kind == Kind::KoreanPhoneWithoutScript {
+            let agent = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36";
+            options["mobileEmulation"] = json!({
+                "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 2.0 },
+                "userAgent": agent,
+            });
+            options["prefs"] = json!({ "intl.accept_languages": "ko-KR,ko" });
+        }
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "acceptInsecureCerts": true,
-            "goog:chromeOptions": { "args": [
-                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                "--disable-dev-shm-usage", "--ignore-certificate-errors", rules, profile,
-            ]},
+            "goog:chromeOptions": options,
         }}});
         let started = chromium.call("POST", "/session", Some(capabilities)).await;
         chromium.session = started["sessionId"].as_str().unwrap().to_owned();
+        chromium.kind = kind;
+        chromium.allow_scripts(kind == Kind::Desktop).await;
         chromium
     }
 
@@ -128,13 +156,55 @@ impl Chromium {
             .to_owned()
     }
 
+    /// Without scripts, only for this one of the driver's: pages that were loaded before do not begin to run theirs.
     pub async fn script(&self, text: &str) -> Value {
-        self.command(
-            "POST",
-            "/execute/sync",
-            Some(json!({ "script": text, "args": [] })),
-        )
-        .await
+        if self.kind != Kind::Desktop {
+            self.allow_scripts(true).await;
+        }
+        let value = self
+            .command(
+                "POST",
+                "/execute/sync",
+                Some(json!({ "script": text, "args": [] })),
+            )
+            .await;
+        if self.kind != Kind::Desktop {
+            self.allow_scripts(false).await;
+        }
+        value
+    }
+
+    /// Types into whatever has the focus.
+    pub async fn types(&self, text: &str) {
+        self.devtools("Input.insertText", json!({ "text": text }))
+            .await;
+    }
+
+    /// Presses and releases Tab or Enter.
+    pub async fn press(&self, key: &str) {
+        let (code, text) = match key {
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            other => panic!("no such key here: {other}"),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let event = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code,
+                "text": if kind == "keyDown" { text } else { "" },
+            });
+            self.devtools("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    async fn allow_scripts(&self, allowed: bool) {
+        let off = json!({ "value": !allowed });
+        self.devtools("Emulation.setScriptExecutionDisabled", off)
+            .await;
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        let call = json!({ "cmd": command, "params": parameters });
+        self.command("POST", "/goog/cdp/execute", Some(call)).await;
     }
 
     /// Waits until a script yields something other than null and false.
@@ -231,9 +301,14 @@ impl Chromium {
                 body.map_or(String::new(), |body| body.to_string()),
             )))
             .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let (status, bytes) = tokio::time::timeout(PATIENCE, async {
+            let response = sender.send_request(request).await.unwrap();
+            let status = response.status();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            (status, bytes)
+        })
+        .await
+        .unwrap_or_else(|_| panic!("the browser does not answer {method} {path}"));
         running.abort();
         let answer: Value = serde_json::from_slice(&bytes).unwrap();
         assert!(
