@@ -133,6 +133,19 @@ pub fn judge(
     }
 }
 
+/// Whether an answer that leaves at `now` is too late to carry the pair of `generation`, which was issued at `issued_at`: later
+/// than a third of the redelivery window it could overtake a newer pair and put a spent token back into the jar. The pair of a
+/// sign-in is never late: nobody else knows that session yet, and it was issued as of the request's arrival, before its
+/// password waited for a hash.
+pub fn is_late(
+    generation: Generation,
+    issued_at: Timestamp,
+    redelivery: Duration,
+    now: Timestamp,
+) -> bool {
+    generation > Generation(0) && now.since(issued_at) > redelivery / 3
+}
+
 /// What a first-seen access token of generation `seen` tells about its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
@@ -214,5 +227,7 @@ pub fn apply_sighting(
     next
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,12 @@
 //! clears only after a definite refusal.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{Context, IssuedPair};
-use crate::auth::Generation;
 use crate::auth::decision::{AnonymousReason, RequestKind};
-use crate::clock::Timestamp;
+use crate::auth::rotation;
 
 /// What an answer says about the session cookies.
 pub(super) enum SessionCookies {
@@ -49,7 +47,8 @@ impl SessionCookies {
             }
             SessionCookies::Issue(pair) => {
                 let now = context.app.clock.now();
-                if is_late(&pair, context.live.redelivery_window, now) {
+                let window = context.live.redelivery_window;
+                if rotation::is_late(pair.generation, pair.issued_at, window, now) {
                     return;
                 }
                 let access = style.set(
@@ -74,12 +73,6 @@ impl SessionCookies {
         }
         never_shared(headers);
     }
-}
-
-/// The pair of a sign-in is never late: nobody else knows that session yet, so nothing newer can be in the jar, and it was
-/// issued as of the request's arrival, before its password waited for a hash.
-fn is_late(pair: &IssuedPair, redelivery_window: Duration, now: Timestamp) -> bool {
-    pair.generation > Generation(0) && now.since(pair.issued_at) > redelivery_window / 3
 }
 
 /// No cache may keep an answer that carries a session cookie, whatever the upstream said.

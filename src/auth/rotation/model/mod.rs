@@ -1,0 +1,271 @@
+//! The rotation rule, in every history of a small world: two nodes, one store, a browser with its tabs, a thief.
+//!
+//! The rule under test is the real one (`judge`, `apply`, `sight`, `is_late`). Around it, messages are lost, reordered and
+//! delayed, answers wait for their upstream, acknowledgements get lost, nodes write between each other's reading and writing,
+//! the store fails over and loses its last write, the person signs out, a thief copies the cookies at any moment. Nothing is
+//! bounded but what is in `Bounds`: time and the number of rotations are not, because a world that differs from another only
+//! in the names of generations and in what is over is the same world.
+//!
+//! What is assumed, and shown to be needed by `what_is_assumed_is_needed`:
+//! - a message of the honest browser that arrives does so within a third of the redelivery window, and no longer than the
+//!   replay grace;
+//! - nodes measure both windows by one clock; their own clocks, by which access tokens run out, may differ, as long as an
+//!   access token lasts longer than the window by more than that;
+//! - a failover loses no more than the last write, made within the last third of a window, and not two times in a row;
+//! - the thief is elsewhere: on the browser's address with its user agent nothing tells them apart.
+//!
+//! Must not know an engine, a store or HTTP: what those add to the rule is tested with them.
+
+mod bounds;
+mod browser;
+mod explorer;
+mod found_out;
+mod promises;
+mod rules;
+mod steps;
+mod thief;
+mod world;
+
+use super::*;
+use bounds::{Bounds, Thief};
+use explorer::{Found, explore};
+use rules::{OURS, Rules};
+use steps::Session;
+
+/// Two tabs, all at its defaults; the redelivery window is three ticks.
+const PLAIN: Bounds = Bounds {
+    window: 3,
+    grace: 1,
+    life: 6,
+    flight: 1,
+    window_skew: 0,
+    access_skew: 0,
+    tabs: 2,
+    roams: false,
+    failovers: false,
+    logout: false,
+    remembers: true,
+    two_phases: false,
+    thief: Thief::Nobody,
+    hoards: 2,
+    follow: false,
+};
+
+const FAILOVERS: Bounds = Bounds {
+    failovers: true,
+    ..PLAIN
+};
+
+const TWO_PHASES: Bounds = Bounds {
+    two_phases: true,
+    ..PLAIN
+};
+
+/// The person signs out while two nodes renew and the store fails over.
+const LOGOUT: Bounds = Bounds {
+    logout: true,
+    failovers: true,
+    ..TWO_PHASES
+};
+
+const ELSEWHERE: Bounds = Bounds {
+    thief: Thief::Elsewhere,
+    ..PLAIN
+};
+
+const HOARDER: Bounds = Bounds {
+    thief: Thief::Hoarder,
+    ..PLAIN
+};
+
+/// More states than this would mean that the bounds do not bound.
+const MOST: usize = 40_000_000;
+
+fn search(name: &str, bounds: Bounds, rules: Rules) -> Found {
+    let found = explore(&Session::new(bounds, rules), MOST);
+    let outcome = match &found.broken {
+        None => "every promise holds".to_owned(),
+        Some(broken) => format!("{} after {} steps", broken.promise, broken.story.len()),
+    };
+    println!(
+        "{name}: {} states, {} steps between them, {outcome}",
+        found.states, found.steps,
+    );
+    found
+}
+
+/// Searches everything and finds nothing broken; each of these sorts of steps was taken.
+#[track_caller]
+fn holds(name: &str, bounds: Bounds, sorts: &[usize]) {
+    let found = search(name, bounds, OURS);
+    if let Some(broken) = found.broken {
+        panic!(
+            "{name}: {}\n  {}\n{bounds:?}",
+            broken.promise,
+            broken.story.join("\n  ")
+        );
+    }
+    for &sort in sorts {
+        assert!(
+            found.sorts[sort] > 0,
+            "{name}: step of sort {sort} never taken"
+        );
+    }
+}
+
+/// Finds a history in which the promise is broken.
+#[track_caller]
+fn breaks(name: &str, bounds: Bounds, rules: Rules, promises: &[&str]) {
+    let found = search(name, bounds, rules);
+    let Some(broken) = found.broken else {
+        panic!("{name}: not found out in {} states", found.states);
+    };
+    assert!(
+        promises.contains(&&*broken.promise),
+        "{name}: {} instead\n  {}",
+        broken.promise,
+        broken.story.join("\n  ")
+    );
+}
+
+/// Sorts of steps (`Step::sort`): those that an honest browser meets, and a few more.
+const HONEST_SORTS: [usize; 9] = [0, 2, 3, 4, 7, 8, 9, 10, 17];
+const HEALED: usize = 1;
+const REPLAYED: usize = 5;
+const REFUSED: usize = 6;
+const FAILED_OVER: usize = 11;
+const CONFLICTED: usize = 12;
+
+#[test]
+fn an_honest_browser_alone_is_never_logged_out_and_heals() {
+    let follow = true;
+    let bounds = Bounds { follow, ..PLAIN };
+    holds("honest browser", bounds, &HONEST_SORTS);
+    let roams = true;
+    let bounds = Bounds { roams, ..bounds };
+    holds("honest browser that roams", bounds, &HONEST_SORTS);
+    let bounds = Bounds {
+        follow,
+        ..FAILOVERS
+    };
+    let sorts = [HEALED, FAILED_OVER];
+    holds("honest browser, failovers", bounds, &sorts);
+    let (tabs, grace) = (3, 3);
+    let bounds = Bounds {
+        tabs,
+        grace,
+        ..PLAIN
+    };
+    holds("honest browser, three tabs", bounds, &HONEST_SORTS);
+}
+
+#[test]
+fn two_nodes_that_write_in_between_break_nothing() {
+    let (roams, two_phases) = (true, true);
+    let bounds = Bounds {
+        roams,
+        two_phases,
+        ..FAILOVERS
+    };
+    let sorts = [HEALED, FAILED_OVER, CONFLICTED];
+    holds("honest browser, two nodes, failovers", bounds, &sorts);
+}
+
+#[test]
+fn an_end_of_the_session_wins() {
+    let sorts = [FAILED_OVER, CONFLICTED, REFUSED];
+    holds("signing out", LOGOUT, &sorts);
+}
+
+#[test]
+fn a_thief_elsewhere_and_the_browser_receive_one_newer_pair_each_at_most() {
+    holds("thief elsewhere", ELSEWHERE, &[REPLAYED]);
+    // What goes on is noticed.
+    let (tabs, follow) = (1, true);
+    let bounds = Bounds {
+        tabs,
+        follow,
+        ..ELSEWHERE
+    };
+    holds("thief elsewhere, followed", bounds, &[REPLAYED]);
+}
+
+#[test]
+fn a_thief_that_hoards_pairs_renews_with_none_that_the_browser_could() {
+    holds("hoarder", HOARDER, &[REPLAYED]);
+}
+
+#[test]
+fn nodes_may_disagree_about_when_an_access_token_ends() {
+    for access_skew in [-3, -1, 1, 3] {
+        let life = PLAIN.window + 3 + 1;
+        let bounds = Bounds {
+            access_skew,
+            life,
+            ..PLAIN
+        };
+        holds("clocks differ, one measures the windows", bounds, &[]);
+    }
+}
+
+#[test]
+#[ignore = "long: larger bounds, minutes and some gigabytes"]
+fn larger_worlds() {
+    let (tabs, window, life, grace, flight) = (3, 6, 12, 6, 2);
+    let larger = Bounds {
+        window,
+        life,
+        grace,
+        flight,
+        ..PLAIN
+    };
+    let three = Bounds { tabs, ..PLAIN };
+    let everything = Bounds {
+        roams: true,
+        failovers: true,
+        two_phases: true,
+        ..three
+    };
+    holds("honest, three tabs, everything at once", everything, &[]);
+    let honest = Bounds {
+        roams: true,
+        follow: true,
+        failovers: true,
+        ..larger
+    };
+    holds("honest, finer time, roams, failovers", honest, &[]);
+    let logout = Bounds { tabs, ..LOGOUT };
+    holds("signing out, three tabs", logout, &[]);
+    for thief in [Thief::Elsewhere, Thief::Hoarder] {
+        let bounds = Bounds {
+            thief,
+            follow: true,
+            failovers: true,
+            ..PLAIN
+        };
+        holds("thief, failovers, followed", bounds, &[]);
+        let roams = true;
+        let bounds = Bounds {
+            thief,
+            roams,
+            ..PLAIN
+        };
+        holds("thief, browser that roams", bounds, &[]);
+        let two_phases = true;
+        let bounds = Bounds {
+            thief,
+            two_phases,
+            ..PLAIN
+        };
+        holds("thief, two nodes", bounds, &[]);
+        let bounds = Bounds { thief, ..larger };
+        holds("thief, finer time", bounds, &[]);
+    }
+    let (thief, hoards) = (Thief::Hoarder, 3);
+    let bounds = Bounds {
+        thief,
+        hoards,
+        ..PLAIN
+    };
+    holds("hoarder of three", bounds, &[]);
+}
