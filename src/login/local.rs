@@ -31,6 +31,9 @@ const MAX_WAITING: usize = 64;
 /// Nor does any of them wait longer than this.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
+/// How far nodes' clocks may differ.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
+
 /// What a name that nobody has is checked against. Nobody knows its password, and no match is ever believed.
 const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$dmVzdGlidWxlLWR1bW15$sSg7EBGa7nBuOSCzRALwv6pYTIm0oCTMBNeDhLTVLj0";
 
@@ -246,21 +249,7 @@ impl IdentitySource for Local {
         identity: &'a Identity,
     ) -> Pin<Box<dyn Future<Output = Result<Refreshed, SourceUnavailable>> + Send + 'a>> {
         Box::pin(async move {
-            if identity.provider != PROVIDER {
-                return Ok(Refreshed::Closed);
-            }
-            let account = match self.store.account(&identity.user).await {
-                Ok(account) => account.map(|stored| stored.record),
-                Err(error) => {
-                    tracing::warn!(%error, "accounts cannot be read");
-                    return Err(SourceUnavailable);
-                }
-            };
-            // `auth_time` may have travelled through a token, which keeps whole seconds.
-            let same = |account: &Account| {
-                !account.blocked && account.created_at.as_secs() <= identity.auth_time.as_secs()
-            };
-            Ok(match account.filter(same) {
+            Ok(match self.account_of(identity).await? {
                 Some(account) => Refreshed::Identity(Box::new(Identity {
                     email: account.email,
                     name: account.display_name,
@@ -270,6 +259,46 @@ impl IdentitySource for Local {
                 None => Refreshed::Closed,
             })
         })
+    }
+
+    /// Neither blocked nor given another password since the attempt began.
+    fn confirm<'a>(
+        &'a self,
+        identity: &'a Identity,
+    ) -> Pin<Box<dyn Future<Output = Result<Refreshed, SourceUnavailable>> + Send + 'a>> {
+        Box::pin(async move {
+            let account = self.account_of(identity).await?;
+            // A change in the far future is one from before the clock was set back, and none of this attempt's.
+            let during = identity.auth_time..=self.clock.now().plus(CLOCK_DIFFERENCE);
+            let same = |account: Account| {
+                let changed_at = account.password_changed_at;
+                changed_at == identity.auth_time || !during.contains(&changed_at)
+            };
+            Ok(match account.is_some_and(same) {
+                true => Refreshed::Identity(Box::new(identity.clone())),
+                false => Refreshed::Closed,
+            })
+        })
+    }
+}
+
+impl Local {
+    /// The account that signed in as this identity, if it may still.
+    async fn account_of(&self, identity: &Identity) -> Result<Option<Account>, SourceUnavailable> {
+        if identity.provider != PROVIDER {
+            return Ok(None);
+        }
+        let account = match self.store.account(&identity.user).await {
+            Ok(account) => account.map(|stored| stored.record),
+            Err(error) => {
+                tracing::warn!(%error, "accounts cannot be read");
+                return Err(SourceUnavailable);
+            }
+        };
+        // `auth_time` may have travelled through a token, which keeps whole seconds.
+        Ok(account.filter(|account| {
+            !account.blocked && account.created_at.as_secs() <= identity.auth_time.as_secs()
+        }))
     }
 }
 
@@ -534,5 +563,38 @@ mod tests {
             ..identity.clone()
         };
         assert_eq!(house.local.refresh(&elsewhere).await, Ok(Refreshed::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_is_confirmed_unless_the_account_changed_meanwhile() {
+        let house = House::with("alice", "correct horse").await;
+        house.clock.advance(Duration::from_secs(5));
+        let Attempt::SignedIn(identity) = house.attempt("alice", "correct horse").await else {
+            panic!("not signed in")
+        };
+        let is_confirmed = async || {
+            let confirmed = house.local.confirm(&identity).await.unwrap();
+            confirmed != Refreshed::Closed
+        };
+        assert!(is_confirmed().await);
+        house
+            .change("alice", |alice| alice.groups = vec!["admin".into()])
+            .await;
+        assert!(is_confirmed().await);
+        let changed_after = async |after: Duration| {
+            let at = identity.auth_time.plus(after);
+            let change = |alice: &mut Account| alice.password_changed_at = at;
+            house.change("alice", change).await;
+        };
+        changed_after(Duration::ZERO).await;
+        assert!(is_confirmed().await);
+        for after in [Duration::from_millis(1), CLOCK_DIFFERENCE] {
+            changed_after(after).await;
+            assert!(!is_confirmed().await, "{after:?}");
+        }
+        changed_after(CLOCK_DIFFERENCE + Duration::from_millis(1)).await;
+        assert!(is_confirmed().await);
+        house.change("alice", |alice| alice.blocked = true).await;
+        assert!(!is_confirmed().await);
     }
 }

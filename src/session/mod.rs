@@ -117,6 +117,16 @@ pub trait IdentitySource: Send + Sync + 'static {
         &'a self,
         identity: &'a Identity,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Refreshed, SourceUnavailable>> + Send + 'a>>;
+
+    /// Whether a sign-in that was judged a moment ago would be judged so still. Asked when its session is in the store:
+    /// whoever changes the account on another node afterwards finds the session there and ends it.
+    fn confirm<'a>(
+        &'a self,
+        identity: &'a Identity,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Refreshed, SourceUnavailable>> + Send + 'a>>
+    {
+        self.refresh(identity)
+    }
 }
 
 /// What a login method says of an identity at renewal.
@@ -159,7 +169,7 @@ pub enum BeginError {
     /// The store could not keep it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// All sessions of this person were ended while this one began.
+    /// All sessions of this person were ended, or the account changed, while this one began.
     #[error("all sessions of this user were ended meanwhile")]
     Ended,
 }
@@ -285,7 +295,16 @@ impl Sessions {
         };
         let (pair, _) = self.pair(&record, now)?;
         self.timed(self.store.create_session(&record)).await?;
-        if self.revocations.concerns_record(&record) {
+        let confirmed = match self.source.confirm(&record.identity).await {
+            Ok(Refreshed::Identity(_)) => true,
+            Ok(Refreshed::Closed) => false,
+            Err(SourceUnavailable) => {
+                return Err(BeginError::Store(StoreError::Unavailable(
+                    "the account cannot be read".to_owned(),
+                )));
+            }
+        };
+        if !confirmed || self.revocations.concerns_record(&record) {
             let ending = Ending::new(Reason::Overtaken, By::Gateway);
             self.end_now(record.id, ending).await?;
             return Err(BeginError::Ended);

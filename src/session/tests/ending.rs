@@ -98,6 +98,15 @@ async fn ending_a_user_ends_what_began_and_not_what_begins_after() {
 }
 
 #[tokio::test]
+async fn an_account_that_is_closed_while_its_session_begins_has_none() {
+    let bench = bench().await;
+    bench.accounts.closed.store(true, Ordering::SeqCst);
+    let begun = bench.sessions.begin(alice(), &browser(1), START).await;
+    assert!(matches!(begun, Err(BeginError::Ended)));
+    assert!(bench.store.sessions(None, START).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_closed_account_ends_its_session_at_the_renewal() {
     let bench = bench().await;
     let first = bench.begin().await;

@@ -1,5 +1,6 @@
 //! The engine on the real store, with a clock that the test moves and a store that can be held, hung or broken.
 
+mod cost;
 mod ending;
 mod nodes;
 mod rotation;
