@@ -3,6 +3,7 @@
 
 mod reports;
 mod summary;
+mod timekeeper;
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -190,8 +191,8 @@ pub fn run(config: Config) -> ExitCode {
             let runtime = runtime()?;
             runtime.block_on(async {
                 let summary = summary::Summary::of(&config);
-                let running =
-                    Running::start(config, Clock::System, &logging, Show::default()).await?;
+                let clock = Clock::node(config.session.outlived());
+                let running = Running::start(config, clock, &logging, Show::default()).await?;
                 summary.print(&running).await;
                 running.until_told().await;
                 Ok(())
@@ -268,6 +269,12 @@ impl Running {
         )
         .await?;
 
+        tokio::spawn(timekeeper::work(
+            Arc::downgrade(&sessions),
+            clock.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&audit),
+        ));
         let counted = Arc::downgrade(&sessions);
         metrics.before_scrape(move |metrics| {
             if let Some(sessions) = counted.upgrade() {

@@ -87,6 +87,13 @@ pub enum AuditEvent<'a> {
         /// Its id, which is public.
         key: &'a str,
     },
+    /// The wall clock was stepped, or the gateway's time set back because of it.
+    ClockStepped {
+        /// `forward`, `backward` or `set_back`.
+        change: &'static str,
+        /// By how much.
+        milliseconds: u64,
+    },
     /// A configuration came into force.
     ConfigurationLoaded {
         /// From which file.
@@ -205,6 +212,14 @@ fn append(
         AuditEvent::KeyRotated { key } => {
             line.text("event", "key_rotated").text("key", key);
         }
+        AuditEvent::ClockStepped {
+            change,
+            milliseconds,
+        } => {
+            line.text("event", "clock_stepped")
+                .text("change", change)
+                .number("milliseconds", *milliseconds);
+        }
         AuditEvent::ConfigurationLoaded { file } => {
             line.text("event", "configuration_loaded")
                 .text("file", file);
@@ -312,6 +327,13 @@ mod tests {
                 },
             ),
             ("key_rotated", AuditEvent::KeyRotated { key: "k1" }),
+            (
+                "clock_stepped",
+                AuditEvent::ClockStepped {
+                    change: "forward",
+                    milliseconds: 3_600_000,
+                },
+            ),
             (
                 "configuration_loaded",
                 AuditEvent::ConfigurationLoaded {

@@ -1,12 +1,19 @@
 //! The one place that reads the wall clock.
 //!
 //! Everything that judges (tokens, sessions, throttles) takes a [`Timestamp`]; only the shell around the pure core asks
-//! a [`Clock`] for one, once per request. Timers do not belong here: they run on tokio's monotonic clock.
+//! a [`Clock`] for one, once per request. A running gateway's clock is a [`NodeClock`], which is not led astray by a wall
+//! clock that is stepped. Timers do not belong here: they run on tokio's monotonic clock.
+
+mod node;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use node::NodeClock;
+pub use steps::{DOUBT, Step, Tick};
 
 /// A moment of wall-clock time: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -52,6 +59,11 @@ impl Timestamp {
         )
     }
 
+    /// How many milliseconds this moment is after `other`; negative when it is before.
+    pub const fn millis_after(self, other: Timestamp) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+
     /// Time passed since `earlier`; zero when the clock went backwards.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -79,9 +91,11 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 /// Where the gateway takes "now" from: the system, or a hand that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The system's wall clock.
+    /// The system's wall clock, as it is: for commands, which are over before anything can go wrong with it.
     #[default]
     System,
+    /// The time of a running gateway.
+    Node(Arc<NodeClock>),
     /// A clock that moves only when told to; milliseconds since the Unix epoch.
     Manual(Arc<AtomicI64>),
 }
@@ -92,18 +106,53 @@ impl Clock {
         Clock::Manual(Arc::new(AtomicI64::new(start.as_millis())))
     }
 
+    /// A clock for a running gateway; somebody must call [`Clock::tick`] a few times a second. `settle` is how long a step
+    /// is in doubt: longer than any access token lives.
+    pub fn node(settle: Duration) -> Self {
+        Clock::Node(Arc::new(NodeClock::new(settle)))
+    }
+
     /// The current moment.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the wall clock"
-    )]
     pub fn now(&self) -> Timestamp {
         match self {
-            Clock::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
-                Ok(since) => Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-                Err(_) => Timestamp::EPOCH,
-            },
+            Clock::System => wall(),
+            Clock::Node(node) => node.now(),
             Clock::Manual(millis) => Timestamp(millis.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Compares the wall clock with the monotonic one, and says what was found.
+    pub fn tick(&self) -> Tick {
+        match self {
+            Clock::Node(node) => node.tick(),
+            Clock::System | Clock::Manual(_) => Tick::default(),
+        }
+    }
+
+    /// The time of the last tick; `None` while a step is in doubt: then nothing may be forgotten or removed because its
+    /// time is over.
+    pub fn settled(&self) -> Option<Timestamp> {
+        match self {
+            Clock::Node(node) => node.settled(),
+            Clock::System | Clock::Manual(_) => Some(self.now()),
+        }
+    }
+
+    /// The time that has certainly come: now, less what only a step of the wall clock claims. What is loaded or removed by
+    /// its time goes by this.
+    pub fn witnessed(&self) -> Timestamp {
+        match self {
+            Clock::Node(node) => node.witnessed(),
+            Clock::System | Clock::Manual(_) => self.now(),
+        }
+    }
+
+    /// What to take for `now` when a window is measured that began at `start`: `now`, except for a start that was written
+    /// in a time that was taken back since.
+    pub fn measuring(&self, start: Timestamp, now: Timestamp) -> Timestamp {
+        match self {
+            Clock::Node(node) => node.measuring(start, now),
+            Clock::System | Clock::Manual(_) => now,
         }
     }
 
@@ -115,6 +164,17 @@ impl Clock {
                 Ordering::SeqCst,
             );
         }
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+fn wall() -> Timestamp {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+        Err(_) => Timestamp::EPOCH,
     }
 }
 

@@ -78,7 +78,8 @@ async fn serve(options: Options, logging: &observe::Logging) -> Result<(), DemoE
     let origin = config.origin.to_string();
     let password = make_up_password()?;
 
-    let running = Running::start(config, Clock::System, logging, Show { renewals: true }).await?;
+    let clock = Clock::node(config.session.outlived());
+    let running = Running::start(config, clock, logging, Show { renewals: true }).await?;
     add_person(running.app.store.as_ref(), &password, Clock::System.now()).await?;
 
     let ttl = format_duration(options.access_ttl);

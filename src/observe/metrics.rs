@@ -156,6 +156,18 @@ labels! {
 }
 
 labels! {
+    /// How a clock was moved.
+    ClockChange as "change" {
+        /// The wall clock was stepped forward.
+        Forward = "forward",
+        /// The wall clock was stepped backward.
+        Backward = "backward",
+        /// The gateway's own time was set back.
+        SetBack = "set_back",
+    }
+}
+
+labels! {
     /// Why no TLS session came about.
     HandshakeFailure as "kind" {
         /// The client took too long.
@@ -358,6 +370,12 @@ pub struct Metrics {
     pub feed_losses: Counter,
     /// Requests whose handling panicked; each one is a bug.
     pub panics: Counter,
+    /// Steps of the wall clock.
+    pub clock_steps: Counts<ClockChange>,
+    /// 1 while a step is in doubt.
+    pub clock_in_doubt: Gauge,
+    /// How far the gateway's time is ahead of a wall clock that was stepped backward, in seconds.
+    pub clock_ahead: Gauge,
 }
 
 impl Default for Metrics {
@@ -393,6 +411,9 @@ impl Metrics {
             feed_attached: Gauge::default(),
             feed_losses: Counter::default(),
             panics: Counter::default(),
+            clock_steps: Counts::default(),
+            clock_in_doubt: Gauge::default(),
+            clock_ahead: Gauge::default(),
         };
         metrics.register(dropped);
         metrics
@@ -506,6 +527,22 @@ impl Metrics {
             "panics",
             "Requests whose handling panicked",
             self.panics.clone(),
+        );
+        registry.register(
+            "clock_steps",
+            "Steps of the wall clock, and times that the gateway set its own time back",
+            self.clock_steps.clone(),
+        );
+        registry.register(
+            "clock_in_doubt",
+            "1 while a step of the wall clock is in doubt and nothing is removed because its time is over",
+            self.clock_in_doubt.clone(),
+        );
+        registry.register_with_unit(
+            "clock_ahead",
+            "How far the gateway's time is ahead of a wall clock that was stepped backward",
+            Unit::Seconds,
+            self.clock_ahead.clone(),
         );
         registry.register(
             "log_lines_dropped",

@@ -184,11 +184,11 @@ impl Sessions {
 
     /// From now on this node lives by it.
     pub(super) fn obey(&self, revocation: &RevocationRecord) {
-        self.revocations.insert(revocation);
+        self.revocations.obey(revocation, self.clock.now());
         self.streams.end(revocation);
     }
 
     fn forgotten_at(&self, now: Timestamp) -> Timestamp {
-        now.plus(self.settings.access_ttl).plus(MARGIN)
+        now.plus(self.settings.outlived())
     }
 }

@@ -224,15 +224,16 @@ impl Sessions {
         let now = self.clock.now();
         self.reload_keys(now).await?;
         if all {
-            self.load_revocations(now).await?;
+            self.load_revocations().await?;
             self.end_streams_of_ended_sessions(now).await;
         }
         Ok(())
     }
 
-    /// Obeys every revocation that the store knows of.
-    pub(super) async fn load_revocations(&self, now: Timestamp) -> Result<(), StoreError> {
-        let loaded = tokio::time::timeout(LOAD_PATIENCE, self.store.revocations(now)).await;
+    /// Obeys every revocation that the store knows of. What is over only by a clock that was stepped counts too.
+    pub(super) async fn load_revocations(&self) -> Result<(), StoreError> {
+        let loading = self.store.revocations(self.clock.witnessed());
+        let loaded = tokio::time::timeout(LOAD_PATIENCE, loading).await;
         let revocations = loaded.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(
                 "loading all revocations took too long".to_owned(),

@@ -19,6 +19,8 @@ const TRIES: usize = 8;
 
 /// How long reading them anew may take.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a store that failed is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the keys could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +167,46 @@ impl Sessions {
                     self.observer
                         .observe(&SessionEvent::KeyRotated { kid: kid.clone() });
                     return Ok(kid);
+                }
+                None => *stored = self.timed(self.store.keys()).await?,
+            }
+        }
+        Err(changing())
+    }
+
+    /// The node's time was set back: what was signed until now must not count again when its time comes a second time, nor
+    /// what ran out in the time that was taken back. So there is one new key and no other; every browser renews. What is
+    /// not stored yet is tried again for as long as it takes.
+    pub async fn time_was_set_back(&self) {
+        let now = self.clock.now();
+        self.revocations.not_after(now);
+        if let Err(error) = self.only_new_key(now).await {
+            tracing::error!(%error, "no new signing key could be made");
+        }
+    }
+
+    async fn only_new_key(&self, now: Timestamp) -> Result<(), KeyError> {
+        let key = StoredKey::generate(now)?;
+        self.publish(KeySet::new(std::slice::from_ref(&key), now)?);
+        while let Err(error) = self.keep_only(&key).await {
+            tracing::warn!(%error, "the new signing key could not be stored; trying again");
+            tokio::time::sleep(AGAIN).await;
+        }
+        // Meanwhile another node's may have been read.
+        self.publish(KeySet::new(std::slice::from_ref(&key), now)?);
+        self.observer
+            .observe(&SessionEvent::KeyRotated { kid: key.kid });
+        Ok(())
+    }
+
+    async fn keep_only(&self, key: &StoredKey) -> Result<(), KeysError> {
+        let mut stored = self.keys.stored.lock().await;
+        for _ in 0..TRIES {
+            let next = replace(&*self.store, vec![key.clone()], stored.revision);
+            match self.timed(next).await? {
+                Some(kept) => {
+                    *stored = kept;
+                    return Ok(());
                 }
                 None => *stored = self.timed(self.store.keys()).await?,
             }

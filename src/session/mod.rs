@@ -67,6 +67,13 @@ pub struct Settings {
     pub cache_entries: usize,
 }
 
+impl Settings {
+    /// After this, no access token of now can be valid on any node: nodes' clocks may differ a little.
+    pub fn outlived(&self) -> Duration {
+        self.access_ttl.saturating_add(end::MARGIN)
+    }
+}
+
 /// A freshly issued pair: what goes into the two cookies.
 #[derive(Clone)]
 pub struct IssuedPair {
@@ -250,7 +257,7 @@ impl Sessions {
             following: Arc::default(),
             control,
         });
-        sessions.load_revocations(now).await?;
+        sessions.load_revocations().await?;
         if let Some(feed) = feed {
             feed::start(&sessions, feed);
         }

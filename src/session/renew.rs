@@ -153,7 +153,13 @@ impl Sessions {
         let (session, generation) = (claims.session, claims.generation);
         let record = &stored.record;
         let windows = &self.settings.windows;
-        let verdict = rotation::judge(record, generation, client, windows, now);
+        let verdict = rotation::judge(
+            record,
+            generation,
+            client,
+            windows,
+            self.measuring(record, now),
+        );
         match verdict {
             Verdict::Refuse(refusal) => Some(self.refuse(claims, refusal)),
             Verdict::Serve => {
@@ -199,6 +205,18 @@ impl Sessions {
             Verdict::Rotate | Verdict::Reissue | Verdict::Heal => {
                 self.advance(stored, verdict, claims, client, now).await
             }
+        }
+    }
+
+    /// What to measure the record's windows with: now, unless they began in a time that was taken back since.
+    fn measuring(&self, record: &SessionRecord, now: Timestamp) -> Timestamp {
+        let lineage = &record.lineage;
+        let began = lineage.acknowledged_at.unwrap_or(lineage.issued_at);
+        let measuring = self.clock.measuring(began, now);
+        // It is still now that says whether the session has ended.
+        match now < record.ends_at() && record.ends_at() <= measuring {
+            true => now,
+            false => measuring,
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
+use super::CLOCK_LEEWAY;
 use crate::auth::rotation::SessionRecord;
 use crate::auth::{AccessClaims, Identity, SessionId};
 use crate::clock::Timestamp;
@@ -66,8 +67,29 @@ pub(super) struct Revocations {
 }
 
 impl Revocations {
-    /// Takes one in; from now on it is obeyed.
-    pub(super) fn insert(&self, record: &RevocationRecord) {
+    /// Takes one in; from now on it is obeyed. Who ended all sessions "until now" by a clock that was ahead must not lock out
+    /// those who sign in from now on, so it counts as of the moment when it is first heard of.
+    pub(super) fn obey(&self, record: &RevocationRecord, now: Timestamp) {
+        if record.at <= now.plus(CLOCK_LEEWAY) {
+            return self.insert(record);
+        }
+        let known = match &record.target {
+            RevocationTarget::Session(_) => None,
+            RevocationTarget::User { provider, user } => self.users.get(user).and_then(|cuts| {
+                let cut = cuts.iter().find(|(known, _)| known == provider);
+                cut.map(|(_, cut)| cut.until)
+            }),
+            RevocationTarget::All => self.all.load().as_ref().map(|cut| cut.until),
+        };
+        if known != Some(record.until) {
+            self.insert(&RevocationRecord {
+                at: now,
+                ..record.clone()
+            });
+        }
+    }
+
+    fn insert(&self, record: &RevocationRecord) {
         let cut = Cut {
             at: record.at,
             until: record.until,
@@ -131,6 +153,23 @@ impl Revocations {
     /// Whether this session has been ended.
     pub(super) fn concerns_record(&self, record: &SessionRecord) -> bool {
         self.concerns(&record.id, &record.identity, record.created_at)
+    }
+
+    /// The time was set back: what is dated later counts as of now.
+    pub(super) fn not_after(&self, now: Timestamp) {
+        let clamped = |cut: Cut| Cut {
+            at: cut.at.min(now),
+            ..cut
+        };
+        self.users.alter_all(|_, mut cuts| {
+            cuts.iter_mut().for_each(|(_, cut)| *cut = clamped(*cut));
+            cuts
+        });
+        self.all.rcu(|known| {
+            known
+                .as_deref()
+                .map(|cut| std::sync::Arc::new(clamped(*cut)))
+        });
     }
 
     /// Drops what no access token can be concerned by any more.

@@ -23,6 +23,7 @@ mod apps;
 mod attacks;
 mod browser;
 mod cli;
+mod clock;
 mod crash;
 mod demo;
 mod docs;

@@ -39,11 +39,14 @@ async fn a_hundred_thousand_revocations_cost_a_request_nothing_measurable() {
     let pair = bench.begin().await;
     let none = check(&bench, &pair);
     let hold = |target| {
-        bench.sessions.revocations.insert(&RevocationRecord {
-            target,
-            at: START,
-            until: START.plus(seconds(360)),
-        });
+        bench.sessions.revocations.obey(
+            &RevocationRecord {
+                target,
+                at: START,
+                until: START.plus(seconds(360)),
+            },
+            bench.now(),
+        );
     };
     let before = resident();
     for number in 0..80_000u32 {

@@ -4,6 +4,7 @@ mod cost;
 mod ending;
 mod nodes;
 mod rotation;
+mod time;
 mod tokens;
 mod trouble;
 

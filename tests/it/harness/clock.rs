@@ -15,16 +15,17 @@ const LIBRARIES: [&str; 3] = [
 
 pub struct WallClock {
     file: PathBuf,
-    ahead: Mutex<Duration>,
+    /// Milliseconds.
+    ahead: Mutex<i64>,
 }
 
 impl WallClock {
     pub fn in_folder(folder: &Path) -> Self {
         let clock = WallClock {
             file: folder.join("wall-clock"),
-            ahead: Mutex::new(Duration::ZERO),
+            ahead: Mutex::new(0),
         };
-        clock.write(Duration::ZERO);
+        clock.write(0);
         clock
     }
 
@@ -44,20 +45,25 @@ impl WallClock {
 
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
+        self.step(i64::try_from(by.as_millis()).unwrap());
+    }
+
+    /// Moves it by this many milliseconds, backward as well.
+    pub fn step(&self, millis: i64) {
         let mut ahead = self.ahead.lock().unwrap();
-        *ahead += by;
+        *ahead += millis;
         self.write(*ahead);
     }
 
     /// What the gateway takes for now, in seconds since 1970.
     pub fn now(&self) -> i64 {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        i64::try_from((real + *self.ahead.lock().unwrap()).as_secs()).unwrap()
+        (i64::try_from(real.as_millis()).unwrap() + *self.ahead.lock().unwrap()).div_euclid(1000)
     }
 
-    fn write(&self, ahead: Duration) {
+    fn write(&self, ahead: i64) {
         let next = self.file.with_extension("next");
-        std::fs::write(&next, format!("+{}s\n", ahead.as_secs_f64())).unwrap();
+        std::fs::write(&next, format!("{:+}s\n", ahead as f64 / 1000.0)).unwrap();
         std::fs::rename(&next, &self.file).unwrap();
     }
 }
