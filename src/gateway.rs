@@ -458,22 +458,19 @@ async fn forward(
     let subject = permit.subject().map(Arc::clone);
     let upstream = permit.upstream();
     let keys = context.app.sessions.keys();
-    let authority = context.addressed.authority.to_string();
     // Only the access line says it.
     let sent = context.app.access_log.as_ref().map(|_| Instant::now());
     let forwarding = Forwarding {
-        peer: ClientAddr(context.connection.peer.ip()),
         trusted_peer: context.trusted_peer,
-        authority: &authority,
+        hop: &context.addressed.authority.hop,
         request_id: context.id,
         keys: &keys,
         now: context.now,
-        session_end,
     };
     let answered = context
         .app
         .upstreams_of(context.connection.worker)
-        .forward(permit, request, forwarding)
+        .forward(permit, request, forwarding, session_end)
         .await;
     trail.upstream_time = sent.map(|sent| sent.elapsed());
     let mut response = answered

@@ -78,19 +78,55 @@ fn read_address(entry: &str) -> Option<IpAddr> {
     Some(addr.to_canonical())
 }
 
-/// The connection a request came in on.
-#[derive(Clone, Copy, Debug)]
-pub struct Hop<'a> {
-    /// The address at its other end.
-    pub peer: IpAddr,
-    /// `https` or `http`, as the client saw it.
-    pub scheme: &'static str,
-    /// Host and port as the client named them.
-    pub authority: &'a str,
+/// The connection a request came in on, and the name under which it asked for us: what is told of both, ready to be written.
+///
+/// One client names the same host in all requests of a connection, so this is made once for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// `Host` and `X-Forwarded-Host`; `None` when the authority is no header text: better no field than a client's.
+    host: Option<HeaderValue>,
+    /// `X-Forwarded-For` of this hop alone.
+    chain: HeaderValue,
+    /// `Forwarded` of this hop alone.
+    forwarded: Option<HeaderValue>,
+}
+
+impl Hop {
+    /// `peer` is the address at the connection's other end, `authority` host and port as the client named them. The client
+    /// came by https: nothing else reaches an upstream.
+    pub fn new(peer: IpAddr, authority: &str) -> Self {
+        let peer = peer.to_canonical();
+        let mut text = String::with_capacity(160 + 2 * authority.len());
+        text.push_str(authority);
+        let host_end = text.len();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{peer}");
+        let chain_end = text.len();
+        let (open, close) = match peer {
+            IpAddr::V4(_) => ("for=", ";host="),
+            IpAddr::V6(_) => ("for=\"[", "]\";host="),
+        };
+        text.push_str(open);
+        text.extend_from_within(host_end..chain_end);
+        text.push_str(close);
+        push_token_or_quoted(&mut text, authority);
+        text.push_str(";proto=https");
+
+        // One buffer holds all texts; the values are slices of it.
+        let text = Bytes::from(text);
+        let value =
+            |from: usize, to: usize| HeaderValue::from_maybe_shared(text.slice(from..to)).ok();
+        Hop {
+            host: value(0, host_end),
+            // An address is always header text.
+            chain: value(host_end, chain_end).unwrap_or(HeaderValue::from_static("unknown")),
+            forwarded: value(chain_end, text.len()),
+        }
+    }
 }
 
 /// The forwarding data of a request; empty unless a trusted peer sent it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Received {
     chain: Option<String>,
     forwarded: Option<String>,
@@ -131,80 +167,36 @@ impl Received {
 /// Writes `Host`, `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`, appending to what a trusted peer sent.
 ///
 /// `Host` is what the client asked for, not the upstream's own address: applications build links and check `Origin` with
-/// it. One buffer holds all texts; the values are slices of it.
-pub fn write(headers: &mut HeaderMap, received: Received, hop: &Hop<'_>) {
-    let mut text = String::with_capacity(
-        160 + 2 * hop.authority.len()
-            + received.chain.as_ref().map_or(0, String::len)
-            + received.forwarded.as_ref().map_or(0, String::len),
-    );
-    text.push_str(hop.authority);
-    let host_end = text.len();
-    // Writing to a String cannot fail.
-    if let Some(chain) = &received.chain {
-        let _ = write!(text, "{chain}, ");
-    }
-    let peer_at = text.len();
-    push_address(&mut text, hop.peer);
-    let chain_end = text.len();
-    if let Some(forwarded) = &received.forwarded {
-        let _ = write!(text, "{forwarded}, ");
-    }
-    let (open, close) = match hop.peer {
-        IpAddr::V4(_) => ("for=", ";host="),
-        IpAddr::V6(_) => ("for=\"[", "]\";host="),
-    };
-    text.push_str(open);
-    text.extend_from_within(peer_at..chain_end);
-    text.push_str(close);
-    push_token_or_quoted(&mut text, hop.authority);
-    text.push_str(";proto=");
-    text.push_str(hop.scheme);
-
-    let text = Bytes::from(text);
-    let mut put = |name: HeaderName, from: usize, to: usize| {
-        match HeaderValue::from_maybe_shared(text.slice(from..to)) {
-            Ok(value) => headers.insert(name, value),
-            // The authority was no header text: better no field than a client's.
-            Err(_) => headers.remove(name),
-        };
-    };
-    put(HOST, 0, host_end);
-    put(X_FORWARDED_FOR, host_end, chain_end);
-    put(FORWARDED, chain_end, text.len());
-    match received.host {
-        Some(host) => {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        None => put(X_FORWARDED_HOST, 0, host_end),
-    }
-    headers.insert(
-        X_FORWARDED_PROTO,
-        received
-            .proto
-            .unwrap_or(HeaderValue::from_static(hop.scheme)),
-    );
+/// it.
+pub fn write(headers: &mut HeaderMap, received: &Received, hop: &Hop) {
+    put(headers, HOST, hop.host.clone());
+    let chain = appended(received.chain.as_deref(), Some(&hop.chain));
+    put(headers, X_FORWARDED_FOR, chain);
+    let forwarded = appended(received.forwarded.as_deref(), hop.forwarded.as_ref());
+    put(headers, FORWARDED, forwarded);
+    let host = received.host.as_ref().or(hop.host.as_ref());
+    put(headers, X_FORWARDED_HOST, host.cloned());
+    let proto = received.proto.clone().unwrap_or(HTTPS);
+    headers.insert(X_FORWARDED_PROTO, proto);
 }
 
-/// As `Display` writes it; the usual address without the formatting machinery, which every request would pay for.
-fn push_address(text: &mut String, addr: IpAddr) {
-    let IpAddr::V4(addr) = addr else {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{addr}");
-        return;
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
     };
-    for (place, octet) in addr.octets().into_iter().enumerate() {
-        if place > 0 {
-            text.push('.');
-        }
-        if octet >= 100 {
-            text.push(char::from(b'0' + octet / 100));
-        }
-        if octet >= 10 {
-            text.push(char::from(b'0' + octet / 10 % 10));
-        }
-        text.push(char::from(b'0' + octet % 10));
-    }
+}
+
+/// `ours` behind what a trusted peer sent.
+fn appended(received: Option<&str>, ours: Option<&HeaderValue>) -> Option<HeaderValue> {
+    let (received, ours) = match (received, ours) {
+        (None, ours) => return ours.cloned(),
+        (Some(_), None) => return None,
+        (Some(received), Some(ours)) => (received.as_bytes(), ours.as_bytes()),
+    };
+    HeaderValue::from_bytes(&[received, b", ", ours].concat()).ok()
 }
 
 /// RFC 7239 section 4: a value is a token or a quoted string.
@@ -236,22 +228,6 @@ fn push_token_or_quoted(text: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_written_as_it_is_displayed() {
-        for addr in [
-            "0.0.0.0",
-            "1.2.3.4",
-            "9.10.99.100",
-            "101.199.200.255",
-            "::1",
-            "2001:db8::7",
-        ] {
-            let mut text = String::new();
-            push_address(&mut text, addr.parse().unwrap());
-            assert_eq!(text, addr);
-        }
-    }
 
     fn trusted(networks: &[&str]) -> TrustedProxies {
         TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()))
@@ -312,15 +288,8 @@ mod tests {
 
     fn written(received: Received, peer: &str, authority: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        write(
-            &mut headers,
-            received,
-            &Hop {
-                peer: peer.parse().unwrap(),
-                scheme: "https",
-                authority,
-            },
-        );
+        let hop = Hop::new(peer.parse().unwrap(), authority);
+        write(&mut headers, &received, &hop);
         headers
     }
 

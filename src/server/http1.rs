@@ -32,6 +32,7 @@ where
     let exchange = Arc::new(Exchange::default());
     let guard = Guard::new(
         stream,
+        context.connection.peer.ip(),
         Arc::clone(limits),
         Arc::clone(&exchange),
         Arc::clone(activity),

@@ -1,7 +1,7 @@
 //! HTTP/2 on one connection: hyper behind the frame watcher, one task per stream, GOAWAY when idle or shutting down.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,12 +11,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-use super::Handler;
 use super::body::{Handed, ResponseBody, Sending};
 use super::connection::{Context, handle};
 use super::h2_watch::Watch;
-use super::target::check_http2;
+use super::refusal::Refusal;
+use super::target::{Authorities, check_http2};
 use super::timeouts::Activity;
+use super::{Addressed, Handler};
 
 const STREAMS: u32 = 128;
 /// Request bodies in memory: per stream, per connection.
@@ -43,7 +44,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.shared.limits;
-    let service = service_fn(|request| answer(request, Arc::clone(context)));
+    let authorities = Mutex::new(Authorities::new(context.connection.peer.ip()));
+    let service = service_fn(|mut request| {
+        // Checked as soon as hyper delivers it; only what follows is a task of its own.
+        let checked = check_http2(
+            &mut request,
+            &mut authorities.lock().unwrap_or_else(PoisonError::into_inner),
+            &context.shared.limits,
+        );
+        answer(request, checked, Arc::clone(context))
+    });
     let mut http = hyper::server::conn::http2::Builder::new(Streams {
         tasks: context.shared.tasks.clone(),
         activity: Arc::clone(activity),
@@ -75,10 +85,11 @@ where
 }
 
 async fn answer<H: Handler>(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
+    checked: Result<Addressed, Refusal>,
     context: Arc<Context<H>>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let response = match check_http2(&mut request, &context.shared.limits) {
+    let response = match checked {
         Ok(addressed) => handle(request, addressed, &context).await.0,
         Err(refusal) => context.refuse(refusal),
     };

@@ -20,7 +20,6 @@ mod worker;
 pub use accept::{Bound, Drained, ServerError, bind};
 pub use body::RequestBodyError;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use std::time::Duration;
 use http::{Request, Response};
 
 use crate::body::Body;
+use crate::headers::forwarded::Hop;
 
 /// Where and how to listen.
 #[derive(Clone, Debug)]
@@ -108,8 +108,8 @@ pub struct Connection {
 /// What a request is addressed to, as it was received and found valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressed {
-    /// Whom.
-    pub authority: Authority,
+    /// Whom; the same value for all requests of a connection that name the same.
+    pub authority: Arc<Authority>,
     /// What of them.
     pub target: RawTarget,
 }
@@ -121,16 +121,8 @@ pub struct Authority {
     pub host: Box<str>,
     /// The port, when one was given.
     pub port: Option<u16>,
-}
-
-impl fmt::Display for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.host)?;
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
-    }
+    /// What upstreams are told of the connection and this name.
+    pub hop: Hop,
 }
 
 /// The request target (path and query) byte for byte as it was received.

@@ -1,6 +1,9 @@
 //! Whom a request is addressed to and what it asks for: the rules on authority and target that HTTP/1 and HTTP/2 share,
 //! and the check of a whole HTTP/2 request. Paths are not judged here, only passed on as received.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
 };
@@ -8,12 +11,44 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 
 use super::refusal::Refusal;
 use super::{Addressed, Authority, Limits, RawTarget};
+use crate::headers::forwarded::Hop;
 
 /// Longest request target (414).
 pub(super) const TARGET_BYTES: usize = 8 << 10;
 
+/// Reads the authorities of one connection's requests. They name the same one nearly always, so the last is remembered.
+#[derive(Debug)]
+pub(super) struct Authorities {
+    peer: IpAddr,
+    last: Option<(Box<[u8]>, Arc<Authority>)>,
+}
+
+impl Authorities {
+    pub(super) fn new(peer: IpAddr) -> Self {
+        Authorities { peer, last: None }
+    }
+
+    /// Reads `host[:port]`.
+    pub(super) fn read(&mut self, text: &[u8]) -> Result<Arc<Authority>, Refusal> {
+        if let Some((known, authority)) = &self.last
+            && **known == *text
+        {
+            return Ok(Arc::clone(authority));
+        }
+        let (host, port) = host_and_port(text)?;
+        let named = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let hop = Hop::new(self.peer, &named);
+        let authority = Arc::new(Authority { host, port, hop });
+        self.last = Some((text.into(), Arc::clone(&authority)));
+        Ok(authority)
+    }
+}
+
 /// Reads `host[:port]`: no userinfo, no path, no list, nothing that is not a host.
-pub(super) fn authority(text: &[u8]) -> Result<Authority, Refusal> {
+fn host_and_port(text: &[u8]) -> Result<(Box<str>, Option<u16>), Refusal> {
     const HOST: Refusal = Refusal::bad("the host of this request is not a valid `host[:port]`");
     let text = std::str::from_utf8(text).map_err(|_| HOST)?;
     let (host, port): (Box<str>, _) = if let Some(rest) = text.strip_prefix('[') {
@@ -43,7 +78,7 @@ pub(super) fn authority(text: &[u8]) -> Result<Authority, Refusal> {
         }
         _ => return Err(HOST),
     };
-    Ok(Authority { host, port })
+    Ok((host, port))
 }
 
 /// Reads the request target of `method`: origin-form, or absolute-form for the same `authority`. Returns path and query
@@ -87,9 +122,9 @@ pub(super) fn target<'a>(
         }
     };
     let (named, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let named = authority(named.as_bytes())?;
-    let port = |authority: &Authority| authority.port.unwrap_or(443);
-    if named.host != authority_of_host.host || port(&named) != port(authority_of_host) {
+    let (host, port) = host_and_port(named.as_bytes())?;
+    let or_default = |port: Option<u16>| port.unwrap_or(443);
+    if host != authority_of_host.host || or_default(port) != or_default(authority_of_host.port) {
         return Err(Refusal::bad(
             "the request target and `Host` name different hosts",
         ));
@@ -116,6 +151,7 @@ pub(super) fn is_value(value: &[u8]) -> bool {
 /// Holds an HTTP/2 request to the same rules as HTTP/1, and joins its cookie crumbs (RFC 9113 section 8.2.3).
 pub(super) fn check_http2<B>(
     request: &mut Request<B>,
+    authorities: &mut Authorities,
     limits: &Limits,
 ) -> Result<Addressed, Refusal> {
     let uri = request.uri();
@@ -126,7 +162,7 @@ pub(super) fn check_http2<B>(
         return Err(Refusal::bad("`:scheme` is not https"));
     }
     let authority = match uri.authority() {
-        Some(text) => authority(text.as_str().as_bytes())?,
+        Some(text) => authorities.read(text.as_str().as_bytes())?,
         None => return Err(Refusal::bad("`:authority` is missing")),
     };
     let path = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -154,7 +190,9 @@ fn check_http2_fields(
     }
     let mut hosts = headers.get_all(HOST).iter();
     if let Some(host) = hosts.next()
-        && (hosts.next().is_some() || authority(host.as_bytes())? != *authority_of_stream)
+        && (hosts.next().is_some()
+            || host_and_port(host.as_bytes())?
+                != (authority_of_stream.host.clone(), authority_of_stream.port))
     {
         return Err(Refusal::bad("`Host` and `:authority` differ"));
     }
@@ -257,6 +295,28 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn authority(text: &[u8]) -> Result<Arc<Authority>, Refusal> {
+        Authorities::new([192, 0, 2, 1].into()).read(text)
+    }
+
+    fn check_http2<B>(request: &mut Request<B>) -> Result<Addressed, Refusal> {
+        let mut authorities = Authorities::new([192, 0, 2, 1].into());
+        super::check_http2(request, &mut authorities, &Limits::default())
+    }
+
+    #[test]
+    fn an_authority_is_remembered_until_another_is_named() {
+        let mut authorities = Authorities::new([192, 0, 2, 1].into());
+        let first = authorities.read(b"App:443").unwrap();
+        assert!(Arc::ptr_eq(&first, &authorities.read(b"App:443").unwrap()));
+        assert_eq!(first, authorities.read(b"app:443").unwrap());
+        assert!(authorities.read(b"app:0").is_err());
+        let other = authorities.read(b"app").unwrap();
+        assert_ne!(first, other);
+        assert_ne!(first.hop, other.hop);
+        assert_eq!(first, authorities.read(b"App:443").unwrap());
+    }
+
     #[test]
     fn authorities() {
         let check = |text: &str, want: Option<(&str, Option<u16>)>| {
@@ -340,7 +400,7 @@ mod tests {
             .header("cookie", "b=2")
             .body(())
             .unwrap();
-        check_http2(&mut request, &Limits::default()).unwrap();
+        check_http2(&mut request).unwrap();
         let cookies: Vec<_> = request.headers().get_all(COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
@@ -356,21 +416,21 @@ mod tests {
             ("x", "blank after\t"),
         ] {
             let request = Request::get("https://h/").header(name, value).body(());
-            let found = check_http2(&mut request.unwrap(), &Limits::default());
+            let found = check_http2(&mut request.unwrap());
             assert!(found.is_err(), "{name}: {value:?}");
         }
         let plain = Request::get("https://h/")
             .header("content-lengths", "3")
             .header("x", "")
             .body(());
-        assert!(check_http2(&mut plain.unwrap(), &Limits::default()).is_ok());
+        assert!(check_http2(&mut plain.unwrap()).is_ok());
     }
 
     #[test]
     fn http2_requests_obey_the_same_rules() {
         let check = |name: &str, value: &[u8], want: bool| {
             let request = Request::get("https://h:443/").header(name, value).body(());
-            let found = check_http2(&mut request.unwrap(), &Limits::default());
+            let found = check_http2(&mut request.unwrap());
             assert_eq!(found.is_ok(), want, "{name}: {value:?}");
         };
         check("host", b"h:443", true);

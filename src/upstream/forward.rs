@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -23,7 +23,7 @@ use crate::deadline::Deadline;
 use crate::headers::hop_by_hop;
 use crate::upstream::body::{self, RequestBody, ResponseBody, Watch};
 use crate::upstream::pool::{Lease, Pool, Taken};
-use crate::upstream::{Forwarding, Settings, UpstreamError, Upstreams, rewrite, tunnel};
+use crate::upstream::{Forwarding, Plan, Settings, UpstreamError, Upstreams, rewrite, tunnel};
 
 /// Forwards; see [`Upstreams::forward`].
 pub(super) async fn forward(
@@ -31,6 +31,7 @@ pub(super) async fn forward(
     permit: Permit,
     request: Request<Body>,
     context: Forwarding<'_>,
+    session_end: Option<tunnel::SessionEnd>,
 ) -> Result<Response<Body>, UpstreamError> {
     let plan = &upstreams.plan;
     let index = permit.upstream().0;
@@ -48,15 +49,9 @@ pub(super) async fn forward(
     } else {
         None
     };
-    rewrite::request(
-        &mut parts.headers,
-        &permit,
-        plan,
-        &context,
-        client_upgrade.is_some(),
-    )?;
-    let target = rewrite::target(parts.uri, &permit)?;
     let headers = &mut parts.headers;
+    let cleaned = rewrite::clean(headers, plan, &context);
+    let target = rewrite::target(parts.uri, &permit)?;
     let (body, watch) = if body.is_end_stream() {
         if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -75,14 +70,17 @@ pub(super) async fn forward(
         let (body, watch) = RequestBody::watched(body, plan);
         (body, Some(watch))
     };
-    // Extensions stay behind: they are between the client's connection and the gateway.
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = Uri::from(target);
-    *request.headers_mut() = parts.headers;
-
+    let outgoing = Outgoing {
+        plan,
+        permit: &permit,
+        context: &context,
+        cleaned,
+        method: parts.method,
+        target: Uri::from(target),
+    };
     match client_upgrade {
         Some(client) => {
+            let request = outgoing.with(parts.headers, body, true)?;
             // Boxed: rare, and its future is part of that of every request.
             Box::pin(websocket(
                 upstreams,
@@ -90,55 +88,120 @@ pub(super) async fn forward(
                 pool,
                 request,
                 client,
-                context.session_end,
+                session_end,
             ))
             .await
         }
-        None => ordinary(upstreams, settings, pool, request, watch).await,
+        None => {
+            ordinary(
+                upstreams,
+                settings,
+                pool,
+                &outgoing,
+                parts.headers,
+                body,
+                watch,
+            )
+            .await
+        }
     }
 }
 
+/// What every try of one request has in common.
+struct Outgoing<'a> {
+    plan: &'a Plan,
+    permit: &'a Permit,
+    context: &'a Forwarding<'a>,
+    cleaned: rewrite::Cleaned,
+    method: Method,
+    target: Uri,
+}
+
+impl Outgoing<'_> {
+    /// The request as the upstream sees it, from what the client sent. Extensions stay behind: they are between the client's
+    /// connection and the gateway.
+    fn with(
+        &self,
+        mut headers: HeaderMap,
+        body: RequestBody,
+        websocket: bool,
+    ) -> Result<Request<RequestBody>, UpstreamError> {
+        rewrite::write(
+            &mut headers,
+            &self.cleaned,
+            self.permit,
+            self.plan,
+            self.context,
+            websocket,
+        )?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// `headers` = the client's, cleaned: what the gateway adds is cheaper to write a second time than to copy every time.
 async fn ordinary(
     upstreams: &Upstreams,
     settings: &Settings,
     pool: &Pool,
-    mut request: Request<RequestBody>,
+    outgoing: &Outgoing<'_>,
+    headers: HeaderMap,
+    body: RequestBody,
     watch: Option<Watch>,
 ) -> Result<Response<Body>, UpstreamError> {
     let tls = upstreams.plan.tls.as_ref();
-    let repeatable = watch.is_none() && request.method().is_idempotent();
-    let mut first_try = true;
-    loop {
-        let (taken, used_before) = pool.take(settings, tls, first_try).await?;
-        let again = (repeatable && first_try).then(|| copy_of(&request));
-        let (result, lease) = match taken {
-            Taken::Http1(mut lease) => {
-                let sending = lease.sender.try_send_request(request);
-                let deadline = &mut lease.deadline;
-                let result =
-                    head(sending, settings.response_timeout, watch.as_ref(), deadline).await;
-                (result, Some(lease))
-            }
-            Taken::Http2(mut sender, scheme) => {
-                let sending = sender.try_send_request(into_http2(request, scheme)?);
-                let deadline = &mut Deadline::default();
-                let result =
-                    head(sending, settings.response_timeout, watch.as_ref(), deadline).await;
-                (result, None)
-            }
-        };
-        request = match result {
-            Ok(response) => return answer(response, lease, settings),
-            Err(Failure::Unsent(unsent, _)) if first_try && used_before => from_http2(*unsent),
-            Err(Failure::Unsent(_, error)) => return Err(UpstreamError::Broken(error)),
-            Err(Failure::Broken(error)) => match again {
-                Some(again) if !error.is_parse() => again,
-                _ => return Err(UpstreamError::Broken(error)),
-            },
-            Err(Failure::Client(error)) => return Err(UpstreamError::RequestBody(error)),
-            Err(Failure::Timeout) => return Err(UpstreamError::ResponseTimeout),
-        };
-        first_try = false;
+    let repeatable = watch.is_none() && outgoing.method.is_idempotent();
+    let kept = repeatable.then(|| headers.clone());
+    let mut request = outgoing.with(headers, body, false)?;
+    let (taken, used_before) = pool.take(settings, tls, true).await?;
+    let failure = match send(taken, request, settings, watch.as_ref()).await? {
+        Ok(response) => return Ok(response),
+        Err(failure) => failure,
+    };
+    request = match (failure, kept) {
+        (Failure::Unsent(unsent, _), _) if used_before => from_http2(*unsent),
+        (Failure::Broken(error), Some(headers)) if !error.is_parse() => {
+            outgoing.with(headers, RequestBody::none(), false)?
+        }
+        (failure, _) => return Err(failure.into()),
+    };
+    // Rare: a second and last time, on a new connection.
+    Box::pin(async {
+        let (taken, _) = pool.take(settings, tls, false).await?;
+        send(taken, request, settings, watch.as_ref())
+            .await?
+            .map_err(UpstreamError::from)
+    })
+    .await
+}
+
+/// Sends on this connection and waits for the head of the answer. The inner failure may be one that another try mends.
+async fn send(
+    taken: Taken,
+    request: Request<RequestBody>,
+    settings: &Settings,
+    watch: Option<&Watch>,
+) -> Result<Result<Response<Body>, Failure>, UpstreamError> {
+    let (result, lease) = match taken {
+        Taken::Http1(mut lease) => {
+            let sending = lease.sender.try_send_request(request);
+            let deadline = &mut lease.deadline;
+            let result = head(sending, settings.response_timeout, watch, deadline).await;
+            (result, Some(lease))
+        }
+        Taken::Http2(mut sender, scheme) => {
+            let sending = sender.try_send_request(into_http2(request, scheme)?);
+            let deadline = &mut Deadline::default();
+            let result = head(sending, settings.response_timeout, watch, deadline).await;
+            (result, None)
+        }
+    };
+    match result {
+        Ok(response) => answer(response, lease, settings).map(Ok),
+        Err(failure) => Ok(Err(failure)),
     }
 }
 
@@ -154,14 +217,7 @@ async fn websocket(
     let mut sender = pool.take_for_tunnel(settings, tls).await?;
     let sending = sender.try_send_request(request);
     let deadline = &mut Deadline::default();
-    let mut response = match head(sending, settings.response_timeout, None, deadline).await {
-        Ok(response) => response,
-        Err(Failure::Unsent(_, error) | Failure::Broken(error)) => {
-            return Err(UpstreamError::Broken(error));
-        }
-        Err(Failure::Client(error)) => return Err(UpstreamError::RequestBody(error)),
-        Err(Failure::Timeout) => return Err(UpstreamError::ResponseTimeout),
-    };
+    let mut response = head(sending, settings.response_timeout, None, deadline).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // What the client sent behind its handshake was meant for the other protocol: it must not be read as a request.
         let mut response = answer(response, None, settings)?;
@@ -192,6 +248,16 @@ enum Failure {
     Client(BodyError),
     /// No head in time.
     Timeout,
+}
+
+impl From<Failure> for UpstreamError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unsent(_, error) | Failure::Broken(error) => UpstreamError::Broken(error),
+            Failure::Client(error) => UpstreamError::RequestBody(error),
+            Failure::Timeout => UpstreamError::ResponseTimeout,
+        }
+    }
 }
 
 /// Waits for the head of the answer. The time counts from the last movement of the request's body.
@@ -254,15 +320,6 @@ fn answer(
         Body::Stream(Box::pin(body))
     };
     Ok(Response::from_parts(parts, body))
-}
-
-/// The same request once more; only for requests without a body.
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::none());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 /// `Host` becomes `:authority`, and what HTTP/2 has no place for goes (RFC 9113 section 8.2.2).

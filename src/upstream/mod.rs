@@ -23,10 +23,11 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use rustls::RootCertStore;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Permit;
 use crate::auth::keyset::{KeyError, KeySet};
-use crate::auth::{ClientAddr, Permit};
 use crate::body::{Body, BodyError};
 use crate::clock::Timestamp;
+use crate::headers::forwarded::Hop;
 use crate::headers::names::GuardedNames;
 
 pub use body::AnswerStalled;
@@ -116,20 +117,16 @@ impl fmt::Display for Endpoint {
 
 /// What the gateway knows about a request besides the request.
 pub struct Forwarding<'a> {
-    /// The other end of the connection the request came in on (not what it claims about others).
-    pub peer: ClientAddr,
     /// Whether that peer is in `trusted_proxies`: then its forwarding data is kept and appended to.
     pub trusted_peer: bool,
-    /// Host and port as the client named them.
-    pub authority: &'a str,
+    /// The connection the request came in on, and how the client named us.
+    pub hop: &'a Hop,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// The keys that sign assertions now.
     pub keys: &'a KeySet,
     /// The request's moment.
     pub now: Timestamp,
-    /// Resolves when the session is over; a tunnel ends with it.
-    pub session_end: Option<SessionEnd>,
 }
 
 /// Why there is no answer from the upstream.
@@ -185,8 +182,6 @@ struct Plan {
     settings: Arc<[Settings]>,
     /// `iss` of assertions.
     origin: String,
-    /// How clients reach the origin.
-    scheme: &'static str,
     guarded: GuardedNames,
     tls: Option<connect::Tls>,
 }
@@ -235,11 +230,6 @@ impl Upstreams {
             .flat_map(|upstream| upstream.headers.0.iter().map(|(name, _)| name));
         let plan = Plan {
             guarded: GuardedNames::new(mapped),
-            scheme: if origin.starts_with("http:") {
-                "http"
-            } else {
-                "https"
-            },
             tls: roots.map(connect::Tls::new).transpose()?,
             settings,
             origin,
@@ -262,14 +252,15 @@ impl Upstreams {
     }
 
     /// Sends the request where the permit leads, along the very target it was given for, and returns the answer as soon as
-    /// its head is there; both bodies stream.
+    /// its head is there; both bodies stream. `session_end` resolves when the session is over; a tunnel ends with it.
     pub fn forward<'a>(
         &'a self,
         permit: Permit,
         request: Request<Body>,
         context: Forwarding<'a>,
+        session_end: Option<SessionEnd>,
     ) -> impl Future<Output = Result<Response<Body>, UpstreamError>> + Send + 'a {
-        forward::forward(self, permit, request, context)
+        forward::forward(self, permit, request, context, session_end)
     }
 
     /// Name and endpoints of every upstream, for the start-up summary.

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use crate::auth::Permit;
-use crate::headers::forwarded::{Hop, Received};
+use crate::headers::forwarded::Received;
 use crate::headers::{cookie, forwarded, hop_by_hop, media_type};
 use crate::upstream::assertion::{self, Assertion};
 use crate::upstream::{Forwarding, Plan, UpstreamError, identity};
@@ -19,14 +19,14 @@ const OURS: usize = 14;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// Rewrites the head of a request. `websocket` = it was found to ask for one, and an upgrade may follow.
-pub(super) fn request(
-    headers: &mut HeaderMap,
-    permit: &Permit,
-    plan: &Plan,
-    context: &Forwarding<'_>,
-    websocket: bool,
-) -> Result<(), UpstreamError> {
+/// What was read from a client's head before it was cleaned.
+pub(super) struct Cleaned {
+    received: Received,
+    takes_trailers: bool,
+}
+
+/// Takes out of a client's head what concerns its hop only, every name that only the gateway may write, and our cookies.
+pub(super) fn clean(headers: &mut HeaderMap, plan: &Plan, context: &Forwarding<'_>) -> Cleaned {
     let takes_trailers = headers.contains_key(TE) && hop_by_hop::lists(headers, &TE, "trailers");
     hop_by_hop::strip(headers);
     let received = if context.trusted_peer {
@@ -36,22 +36,31 @@ pub(super) fn request(
     };
     plan.guarded.strip(headers);
     cookie::strip_ours(headers);
+    Cleaned {
+        received,
+        takes_trailers,
+    }
+}
 
-    let hop = Hop {
-        peer: context.peer.0.to_canonical(),
-        scheme: plan.scheme,
-        authority: context.authority,
-    };
+/// Writes what the gateway says into a cleaned head. `websocket` = it was found to ask for one, and an upgrade may follow.
+pub(super) fn write(
+    headers: &mut HeaderMap,
+    cleaned: &Cleaned,
+    permit: &Permit,
+    plan: &Plan,
+    context: &Forwarding<'_>,
+    websocket: bool,
+) -> Result<(), UpstreamError> {
     // Room for all that is written from here on, so that the map grows once.
     headers.reserve(OURS);
-    forwarded::write(headers, received, &hop);
+    forwarded::write(headers, &cleaned.received, context.hop);
     headers.insert(X_REQUEST_ID, context.request_id.clone());
     // RFC 9110 section 7.6.3: a gateway adds itself, under a pseudonym.
     headers.append(VIA, HeaderValue::from_static("1.1 vestibule"));
     if websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, WEBSOCKET);
-    } else if takes_trailers {
+    } else if cleaned.takes_trailers {
         // RFC 9110 section 10.1.4: TE is of this hop, and says so.
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, HeaderValue::from_static("te"));

@@ -244,18 +244,19 @@ impl Bench {
     ) -> Result<Response<Body>, UpstreamError> {
         let permit = self.permit(signed_in, &request);
         let context = Forwarding {
-            peer: ClientAddr(IpAddr::from([192, 0, 2, 7])),
             trusted_peer: self.trusted_peer,
-            authority: "app.example.com",
+            hop: &Hop::new(IpAddr::from([192, 0, 2, 7]), "app.example.com"),
             request_id: &HeaderValue::from_static("req-1"),
             keys: &self.keys,
             now: NOW,
-            session_end,
         };
         fn is_send<T: Send>(future: T) -> T {
             future
         }
-        let forwarding = is_send(self.upstreams.forward(permit, request, context));
+        let forwarding = is_send(
+            self.upstreams
+                .forward(permit, request, context, session_end),
+        );
         // It is moved for every request: what is rare and large belongs in a box of its own.
         let size = std::mem::size_of_val(&forwarding);
         assert!(size < 4096, "the future of a request grew to {size} bytes");

@@ -1,15 +1,17 @@
 //! A request head of HTTP/1, read strictly: one reading only, or a refusal. Must not buffer and must not do IO.
 
+use std::sync::Arc;
+
 use memchr::memchr;
 
 use crate::server::refusal::Refusal;
-use crate::server::target::{self, content_length, is_value, reads_as};
+use crate::server::target::{self, Authorities, content_length, is_value, reads_as};
 use crate::server::{Authority, Limits};
 
 /// What the rest of the server needs of a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::server) struct Head {
-    pub(in crate::server) authority: Authority,
+    pub(in crate::server) authority: Arc<Authority>,
     /// Path and query as received.
     pub(in crate::server) target: Box<str>,
     pub(in crate::server) framing: Framing,
@@ -26,7 +28,11 @@ pub(in crate::server) enum Framing {
 }
 
 /// Reads a complete head: every line ends with CR LF, the last one is empty.
-pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+pub(super) fn parse(
+    bytes: &[u8],
+    authorities: &mut Authorities,
+    limits: &Limits,
+) -> Result<Head, Refusal> {
     let mut lines = Lines(bytes);
     let (method, text, minor) = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::default();
@@ -43,7 +49,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
         fields.note(name, value)?;
     }
     let host = fields.host.ok_or(Refusal::bad("`Host` is missing"))?;
-    let authority = target::authority(host)?;
+    let authority = authorities.read(host)?;
     let target = target::target(method, text, &authority)?.into();
     let framing = match (fields.length, fields.chunked) {
         (Some(_), true) => {
@@ -211,11 +217,12 @@ mod tests {
 
     fn read(text: &[u8]) -> Result<Option<Head>, u16> {
         let limits = Limits::default();
+        let mut authorities = Authorities::new([192, 0, 2, 1].into());
         Scan::default()
             .find(text, &limits)
             .and_then(|found| {
                 found
-                    .map(|(from, to)| parse(&text[from..to], &limits))
+                    .map(|(from, to)| parse(&text[from..to], &mut authorities, &limits))
                     .transpose()
             })
             .map_err(|refusal| refusal.status.as_u16())

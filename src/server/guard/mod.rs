@@ -11,6 +11,7 @@ mod head;
 mod scan;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,6 +27,7 @@ use self::farewell::Farewell;
 use self::scan::Scan;
 use super::Limits;
 use super::refusal::Refusal;
+use super::target::Authorities;
 use super::timeouts::Activity;
 use crate::deadline::Deadline;
 
@@ -55,6 +57,7 @@ enum Phase {
 pub(super) struct Guard<S> {
     io: S,
     limits: Arc<Limits>,
+    authorities: Authorities,
     exchange: Arc<Exchange>,
     activity: Arc<Activity>,
     phase: Phase,
@@ -81,6 +84,7 @@ pub(super) struct Guard<S> {
 impl<S> Guard<S> {
     pub(super) fn new(
         io: S,
+        peer: IpAddr,
         limits: Arc<Limits>,
         exchange: Arc<Exchange>,
         activity: Arc<Activity>,
@@ -88,6 +92,7 @@ impl<S> Guard<S> {
         Guard {
             io,
             limits,
+            authorities: Authorities::new(peer),
             exchange,
             activity,
             phase: Phase::Head,
@@ -134,7 +139,7 @@ impl<S> Guard<S> {
                         Ok(Some((begin, end))) => rest
                             .get(begin..end)
                             .ok_or(Refusal::bad("the request has no head"))
-                            .and_then(|head| head::parse(head, &self.limits))
+                            .and_then(|head| head::parse(head, &mut self.authorities, &self.limits))
                             .map(|head| (head, end)),
                         Err(refusal) => Err(refusal),
                     };

@@ -30,7 +30,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Seen {
     pub(super) method: String,
     pub(super) uri: String,
-    pub(super) authority: Authority,
+    pub(super) authority: Arc<Authority>,
     pub(super) target: String,
     pub(super) cookies: Vec<String>,
 }
