@@ -5,7 +5,7 @@ mod reports;
 mod summary;
 mod timekeeper;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -99,7 +99,7 @@ pub struct Live {
     /// Its port.
     port: u16,
     /// Host -> origin, for every host that is served.
-    origins: HashMap<String, String>,
+    origins: BTreeMap<String, String>,
     /// Names of our cookies.
     pub cookie_names: CookieNames,
     /// How they are written.
@@ -410,7 +410,7 @@ async fn wait_for_signal() -> &'static str {
 
 impl Live {
     fn of(config: &Config, metrics: &Metrics) -> Self {
-        let mut origins = HashMap::from([(config.origin.host.clone(), config.origin.to_string())]);
+        let mut origins = BTreeMap::from([(config.origin.host.clone(), config.origin.to_string())]);
         for route in &config.routes {
             let origin = Origin {
                 host: route.host.clone(),

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN, UPGRADE};
-use http::{HeaderMap, HeaderName, Method};
+use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::Subject;
 use crate::auth::access_token::TokenError;
@@ -99,16 +99,28 @@ pub enum RequestKind {
 
 /// Tells a navigation from a programmatic request by `Sec-Fetch-Mode`, or by `Accept` where there are no Sec-Fetch headers.
 pub fn request_kind(method: &Method, headers: &HeaderMap) -> RequestKind {
-    if text(headers, &CONTENT_TYPE).is_some_and(is_grpc) {
+    // One walk instead of five lookups: this is asked of every request.
+    let (mut content_type, mut mode) = (Single::Absent, Single::Absent);
+    let (mut by_browser, mut accepts) = (false, false);
+    for (name, value) in headers {
+        match name.as_str() {
+            "content-type" => content_type = content_type.and(value),
+            "sec-fetch-mode" => {
+                mode = mode.and(value);
+                by_browser = true;
+            }
+            "sec-fetch-site" | "sec-fetch-dest" => by_browser = true,
+            "accept" => accepts = true,
+            _ => {}
+        }
+    }
+    if content_type.text().is_some_and(is_grpc) {
         return RequestKind::Grpc;
     }
     let safe = method == Method::GET || method == Method::HEAD;
-    let by_browser = [&SEC_FETCH_MODE, &SEC_FETCH_SITE, &SEC_FETCH_DEST]
-        .into_iter()
-        .any(|name| headers.contains_key(name));
     let navigates = match by_browser {
-        true => text(headers, &SEC_FETCH_MODE) == Some("navigate"),
-        false => prefers_html(headers),
+        true => mode.text() == Some("navigate"),
+        false => accepts && prefers_html(headers),
     };
     match safe && navigates {
         true => RequestKind::Navigation,
@@ -116,9 +128,31 @@ pub fn request_kind(method: &Method, headers: &HeaderMap) -> RequestKind {
     }
 }
 
-const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+/// A header of which only one line has a meaning.
+#[derive(Clone, Copy)]
+enum Single<'a> {
+    Absent,
+    Once(&'a HeaderValue),
+    Repeated,
+}
+
+impl<'a> Single<'a> {
+    fn and(self, value: &'a HeaderValue) -> Self {
+        match self {
+            Single::Absent => Single::Once(value),
+            Single::Once(_) | Single::Repeated => Single::Repeated,
+        }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Single::Once(value) => value.to_str().ok(),
+            Single::Absent | Single::Repeated => None,
+        }
+    }
+}
+
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The value of a header that is there exactly once.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -3,7 +3,7 @@
 //! The longest path decides *before* the method is looked at: a rule for `/admin` can never be escaped by sending a
 //! method that it does not list (the answer is 405, not a shorter and laxer rule).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use http::Method;
@@ -168,7 +168,7 @@ impl Route {
 pub struct RouteTable {
     routes: Vec<Route>,
     /// Per host, the longest prefix first.
-    hosts: HashMap<Box<str>, Vec<Prefix>>,
+    hosts: BTreeMap<Box<str>, Vec<Prefix>>,
 }
 
 /// All rules of one path.
@@ -192,7 +192,7 @@ impl Prefix {
 impl RouteTable {
     /// Builds the table, or names the first pair with the same host, the same path and overlapping methods.
     pub fn build(routes: Vec<Route>) -> Result<Self, Ambiguous> {
-        let mut hosts: HashMap<Box<str>, Vec<Prefix>> = HashMap::new();
+        let mut hosts: BTreeMap<Box<str>, Vec<Prefix>> = BTreeMap::new();
         for (index, route) in routes.iter().enumerate() {
             let prefixes = hosts
                 .entry(route.host.to_ascii_lowercase().into_boxed_str())

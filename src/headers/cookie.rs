@@ -89,6 +89,10 @@ fn is_ours_bytes(name: &[u8]) -> bool {
     let Some(name) = first.and_then(|first| name.get(first..)) else {
         return false;
     };
+    // An app's cookies, nearly always.
+    if name.first() != Some(&b'_') {
+        return false;
+    }
     [b"__host-".as_slice(), b"__secure-"].iter().any(|prefix| {
         name.split_at_checked(prefix.len())
             .is_some_and(|(head, tail)| {

@@ -1,8 +1,11 @@
 //! One connection: TLS handshake within its time, HTTP/1 or HTTP/2 by ALPN, and the call of the [`Handler`] that both
 //! share.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use futures_util::FutureExt as _;
 use http::{Request, Response};
@@ -10,6 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::body::{Completion, request_body};
 use super::refusal::Refusal;
@@ -96,6 +100,38 @@ pub(super) async fn serve<H: Handler>(accepted: Accepted, worker: usize, shared:
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended early");
+    }
+}
+
+/// Resolves when the server drains. A connection polls this at every wake, so it asks the token in full only once per task
+/// and afterwards by the one question that is cheap.
+pub(super) struct Draining<'a> {
+    token: &'a CancellationToken,
+    cancelled: Pin<Box<WaitForCancellationFuture<'a>>>,
+    registered: Option<Waker>,
+}
+
+impl<'a> Draining<'a> {
+    pub(super) fn of(token: &'a CancellationToken) -> Self {
+        Draining {
+            token,
+            cancelled: Box::pin(token.cancelled()),
+            registered: None,
+        }
+    }
+}
+
+impl Future for Draining<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let registered = self.registered.as_ref();
+        if registered.is_some_and(|waker| waker.will_wake(cx.waker())) && !self.token.is_cancelled()
+        {
+            return Poll::Pending;
+        }
+        self.registered = Some(cx.waker().clone());
+        self.cancelled.as_mut().poll(cx)
     }
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{ResponseBody, Sending};
-use super::connection::{Context, handle};
+use super::connection::{Context, Draining, handle};
 use super::guard::{Exchange, Flight, Guard, Head};
 use super::refusal::Refusal;
 use super::timeouts::Activity;
@@ -63,7 +63,7 @@ where
     tokio::select! {
         biased;
         served = serving.as_mut() => return served,
-        () = context.shared.shutdown.cancelled() => {}
+        () = Draining::of(&context.shared.shutdown) => {}
     }
     serving.as_mut().graceful_shutdown();
     serving.await

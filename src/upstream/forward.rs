@@ -6,7 +6,6 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Poll, ready};
-use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
@@ -188,14 +187,16 @@ async fn send(
     let (result, lease) = match taken {
         Taken::Http1(mut lease) => {
             let sending = lease.sender.try_send_request(request);
+            let at = lease.taken_at + settings.response_timeout;
             let deadline = &mut lease.deadline;
-            let result = head(sending, settings.response_timeout, watch, deadline).await;
+            let result = head(sending, at, settings, watch, deadline).await;
             (result, Some(lease))
         }
         Taken::Http2(mut sender, scheme) => {
             let sending = sender.try_send_request(into_http2(request, scheme)?);
+            let at = Instant::now() + settings.response_timeout;
             let deadline = &mut Deadline::default();
-            let result = head(sending, settings.response_timeout, watch, deadline).await;
+            let result = head(sending, at, settings, watch, deadline).await;
             (result, None)
         }
     };
@@ -216,8 +217,8 @@ async fn websocket(
     let tls = upstreams.plan.tls.as_ref();
     let mut sender = pool.take_for_tunnel(settings, tls).await?;
     let sending = sender.try_send_request(request);
-    let deadline = &mut Deadline::default();
-    let mut response = head(sending, settings.response_timeout, None, deadline).await?;
+    let at = Instant::now() + settings.response_timeout;
+    let mut response = head(sending, at, settings, None, &mut Deadline::default()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // What the client sent behind its handshake was meant for the other protocol: it must not be read as a request.
         let mut response = answer(response, None, settings)?;
@@ -260,22 +261,22 @@ impl From<Failure> for UpstreamError {
     }
 }
 
-/// Waits for the head of the answer. The time counts from the last movement of the request's body.
+/// Waits for the head of the answer until `at`, or longer: the time counts from the last movement of the request's body.
 async fn head(
     sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-    timeout: Duration,
+    mut at: Instant,
+    settings: &Settings,
     watch: Option<&Watch>,
     deadline: &mut Deadline,
 ) -> Result<Response<Incoming>, Failure> {
     let mut sending = pin!(sending);
-    let mut at = Instant::now() + timeout;
     let sent = std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
             return Poll::Ready(Ok(sent));
         }
         loop {
             ready!(deadline.poll_at(at, cx));
-            match watch.map(|watch| body::moved_at(watch) + timeout) {
+            match watch.map(|watch| body::moved_at(watch) + settings.response_timeout) {
                 Some(later) if later > at => at = later,
                 _ => return Poll::Ready(Err(Failure::Timeout)),
             }

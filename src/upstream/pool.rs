@@ -59,6 +59,8 @@ pub(super) struct Lease {
     pub(super) sender: http1::SendRequest<RequestBody>,
     /// For the head of the answer: one timer serves all requests of the connection.
     pub(super) deadline: Deadline,
+    /// When its request was sent; its idle age is counted from there too, which spares a reading of the clock.
+    pub(super) taken_at: Instant,
     home: Arc<EndpointPool>,
 }
 
@@ -68,16 +70,11 @@ impl Lease {
         if self.sender.is_closed() {
             return;
         }
-        let now = Instant::now();
         let mut state = self.home.state();
-        if state.idle.len() >= MAX_IDLE || state.idle.first().is_some_and(|idle| is_old(idle, now))
-        {
-            state.idle.retain(|idle| !is_old(idle, now));
-        }
         if state.idle.len() < MAX_IDLE {
             state.idle.push(Idle {
                 sender: self.sender,
-                since: now,
+                since: self.taken_at,
                 deadline: self.deadline,
             });
         }
@@ -132,6 +129,7 @@ impl Pool {
                     let lease = Lease {
                         sender,
                         deadline,
+                        taken_at: Instant::now(),
                         home,
                     };
                     return Ok((Taken::Http1(lease), false));
@@ -209,11 +207,15 @@ impl EndpointPool {
             return None;
         }
         let now = Instant::now();
+        if state.idle.first().is_some_and(|idle| is_old(idle, now)) {
+            state.idle.retain(|idle| !is_old(idle, now));
+        }
         while let Some(idle) = state.idle.pop() {
             if idle.sender.is_ready() && !is_old(&idle, now) {
                 return Some(Taken::Http1(Lease {
                     sender: idle.sender,
                     deadline: idle.deadline,
+                    taken_at: now,
                     home: Arc::clone(self),
                 }));
             }
