@@ -84,6 +84,10 @@ pub fn is_ours(name: &str) -> bool {
 }
 
 fn is_ours_bytes(name: &[u8]) -> bool {
+    // As we write them, which is how they come back.
+    if name.starts_with(b"__Host-vestibule-") || name.starts_with(b"__Secure-vestibule-") {
+        return true;
+    }
     // Whatever stands before the name that is no visible ASCII (white space of any alphabet) may be trimmed by somebody.
     let first = name.iter().position(u8::is_ascii_graphic);
     let Some(name) = first.and_then(|first| name.get(first..)) else {
@@ -170,27 +174,38 @@ pub fn strip_ours(headers: &mut HeaderMap) {
 /// Drops every `Set-Cookie` of an upstream's answer that would set one of ours, and whatever part of `Clear-Site-Data`
 /// would remove them; returns how many lines were dropped. The app's own cookies it can remove by name.
 pub fn refuse_ours_from_upstream(headers: &mut HeaderMap) -> usize {
-    if headers.contains_key(&CLEAR_SITE_DATA) {
+    // One walk for both: most answers have neither.
+    let (mut clears, mut sets_ours) = (false, false);
+    for (name, value) in headers.iter() {
+        match name.as_str() {
+            "set-cookie" => sets_ours |= line_is_ours(value),
+            "clear-site-data" => clears = true,
+            _ => {}
+        }
+    }
+    if clears {
         spare_cookies(headers);
     }
-    let is_ours = |line: &HeaderValue| {
-        let pair = line.as_bytes().split(|byte| *byte == b';').next();
-        pair.is_some_and(|pair| piece_is_ours(pair.trim_ascii()))
-    };
-    if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
+    if !sets_ours {
         return 0;
     }
     let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     headers.remove(SET_COOKIE);
     let mut dropped = 0;
     for line in all {
-        if is_ours(&line) {
+        if line_is_ours(&line) {
             dropped += 1;
         } else {
             headers.append(SET_COOKIE, line);
         }
     }
     dropped
+}
+
+/// Whether a `Set-Cookie` line sets one of ours.
+fn line_is_ours(line: &HeaderValue) -> bool {
+    let pair = line.as_bytes().split(|byte| *byte == b';').next();
+    pair.is_some_and(|pair| piece_is_ours(pair.trim_ascii()))
 }
 
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");

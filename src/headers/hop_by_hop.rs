@@ -22,13 +22,13 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
 
 /// Removes every field that `Connection` names, `Connection` itself, and the fields that are of one hop by definition.
 pub fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in nominated(headers) {
-            headers.remove(name);
-        }
-    }
     // Most heads have one or none of them: looking at each name there is beats looking for each name on the list.
     while let Some(name) = headers.keys().find(|name| is_of_one_hop(name)).cloned() {
+        if name == CONNECTION {
+            for name in nominated(headers) {
+                headers.remove(name);
+            }
+        }
         headers.remove(name);
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Cleaned {
 
 /// Takes out of a client's head what concerns its hop only, every name that only the gateway may write, and our cookies.
 pub(super) fn clean(headers: &mut HeaderMap, plan: &Plan, context: &Forwarding<'_>) -> Cleaned {
-    let takes_trailers = headers.contains_key(TE) && hop_by_hop::lists(headers, &TE, "trailers");
+    let takes_trailers =
+        headers.keys().any(|name| name == TE) && hop_by_hop::lists(headers, &TE, "trailers");
     hop_by_hop::strip(headers);
     let received = if context.trusted_peer {
         Received::from_trusted(headers)
@@ -128,32 +129,28 @@ pub(super) fn target(received: Uri, permit: &Permit) -> Result<PathAndQuery, Ups
 
 /// Refuses answers that could be read two ways (RFC 9112 section 6.3); their connection must not be used again.
 pub(super) fn answer_is_sound(status: StatusCode, headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first_length = lengths.next();
-    let one_number = |length: &HeaderValue| {
-        let digits = length.as_bytes();
-        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
-    };
-    // A list of equal numbers is legal to read and forbidden to pass on (RFC 9110 section 8.6).
-    if lengths.next().is_some() || !first_length.is_none_or(one_number) {
-        return false;
-    }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => {}
-        (Some(coding), None) => {
-            let chunked = coding
-                .as_bytes()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"chunked");
-            // Neither field belongs on an answer without a body, but many send them; only both at once is a riddle.
-            if !chunked || first_length.is_some() {
+    // One walk: this is asked of every answer.
+    let (mut length, mut chunked) = (false, false);
+    for (name, value) in headers {
+        if name == CONTENT_LENGTH {
+            let digits = value.as_bytes();
+            let one_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            // A list of equal numbers is legal to read and forbidden to pass on (RFC 9110 section 8.6).
+            if length || !one_number {
                 return false;
             }
+            length = true;
+        } else if name == TRANSFER_ENCODING {
+            let coding = value.as_bytes().trim_ascii();
+            if chunked || !coding.eq_ignore_ascii_case(b"chunked") {
+                return false;
+            }
+            chunked = true;
         }
-        (Some(_), Some(_)) => return false,
     }
-    !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
+    // Neither field belongs on an answer without a body, but many send them; only both at once is a riddle.
+    !(length && chunked)
+        && (!status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS)
 }
 
 /// Rewrites the head of an answer; returns how many cookies of ours the upstream tried to set.
@@ -163,7 +160,7 @@ pub(super) fn answer(status: StatusCode, headers: &mut HeaderMap) -> usize {
         // RFC 9110 section 8.6: must not be there.
         headers.remove(CONTENT_LENGTH);
     }
-    if headers.contains_key(CONTENT_LENGTH) {
+    if headers.keys().any(|name| name == TRAILER) && headers.contains_key(CONTENT_LENGTH) {
         headers.remove(TRAILER);
     }
     cookie::refuse_ours_from_upstream(headers)
