@@ -47,7 +47,8 @@ pub(crate) fn session(id: u8, user: &str) -> SessionRecord {
     }
 }
 
-fn account(name: &str) -> Account {
+/// A built-in account.
+pub(crate) fn account(name: &str) -> Account {
     Account {
         name: name.to_owned(),
         email: Some(format!("{name}@example.com")),

@@ -5,6 +5,7 @@ pub mod embedded;
 mod feed;
 pub mod master_key;
 mod record;
+pub mod redis;
 mod seal;
 
 #[cfg(test)]

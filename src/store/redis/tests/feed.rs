@@ -1,0 +1,1 @@
+//! The feed: what a node hears, and that it knows when it may have missed something.

@@ -1,0 +1,409 @@
+//! Real Redis servers that a test starts for itself: one, a master with replica and Sentinels, a cluster; over TLS; and what
+//! can happen to them.
+//!
+//! Used by the end-to-end tests and by the unit tests of the store, so it stands on its own.
+#![allow(
+    dead_code,
+    reason = "included by two test binaries, each of which uses a part"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// Everybody's password at a server that wants one.
+pub const REDIS_PASSWORD: &str = "a password of the store, 0!";
+/// The user of the gateway at such a server.
+pub const REDIS_USER: &str = "vestibule";
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a server is started with.
+#[derive(Clone, Default)]
+pub struct RedisOptions {
+    /// Wants TLS and a user with a password.
+    pub secured: bool,
+    /// Part of a cluster.
+    pub cluster: bool,
+    /// The port of its master.
+    pub replica_of: Option<u16>,
+    /// Further lines of its configuration.
+    pub lines: String,
+}
+
+/// A server and its folder; it ends with this value.
+pub struct RedisServer {
+    pub port: u16,
+    folder: tempfile::TempDir,
+    options: RedisOptions,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// One that keeps what it acknowledged.
+    pub fn start() -> Self {
+        Self::with(RedisOptions::default())
+    }
+
+    pub fn with(options: RedisOptions) -> Self {
+        for _ in 0..20 {
+            let mut server = RedisServer {
+                port: free_port(),
+                folder: tempfile::Builder::new()
+                    .prefix("vestibule-redis-")
+                    .tempdir()
+                    .unwrap(),
+                options: options.clone(),
+                child: None,
+            };
+            if options.secured {
+                write_certificates(server.folder.path());
+            }
+            if server.try_start() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// The same server again, with what it has on its disk.
+    pub fn start_again(&mut self) {
+        self.kill();
+        assert!(self.try_start(), "redis-server does not start again");
+    }
+
+    fn try_start(&mut self) -> bool {
+        let folder = self.folder.path();
+        let mut text = format!(
+            "bind 127.0.0.1\ndir {folder:?}\nsave \"\"\nappendonly yes\nappendfsync everysec\n\
+             daemonize no\nlogfile \"\"\nrepl-diskless-sync-delay 0\n{}\n",
+            self.options.lines
+        );
+        match self.options.secured {
+            false => text.push_str(&format!("port {}\n", self.port)),
+            true => text.push_str(&format!(
+                "port 0\ntls-port {}\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-ca-cert-file ca.pem\n\
+                 tls-auth-clients no\nuser default off\n\
+                 user {REDIS_USER} on >\"{REDIS_PASSWORD}\" ~vestibule:* +@all -@dangerous +role\n\
+                 user admin on >\"{REDIS_PASSWORD}\" ~* +@all\n",
+                self.port
+            )),
+        }
+        if self.options.cluster {
+            text.push_str("cluster-enabled yes\ncluster-node-timeout 1500\n");
+        }
+        if let Some(master) = self.options.replica_of {
+            text.push_str(&format!("replicaof 127.0.0.1 {master}\n"));
+        }
+        // A Sentinel that has taken over the configuration has written it anew.
+        let file = folder.join("redis.conf");
+        if !file.exists() {
+            std::fs::write(&file, text).unwrap();
+        }
+        self.child = Some(
+            Command::new("redis-server")
+                .arg(&file)
+                .current_dir(folder)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("redis-server is installed (scripts/test --install)"),
+        );
+        let started = Instant::now();
+        while started.elapsed() < DEADLINE {
+            if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            if self.try_cli(&["PING"]).is_some_and(|said| said == "PONG") {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// As a machine that loses its power.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// It stays, and does nothing.
+    pub fn pause(&self) {
+        signal("STOP", self.pid());
+    }
+
+    pub fn resume(&self) {
+        signal("CONT", self.pid());
+    }
+
+    /// Runs a command by the server's own tool; what it said.
+    pub fn cli(&self, words: &[&str]) -> String {
+        self.try_cli(words)
+            .unwrap_or_else(|| panic!("redis-cli {words:?} failed"))
+    }
+
+    fn try_cli(&self, words: &[&str]) -> Option<String> {
+        let mut command = Command::new("redis-cli");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if self.options.secured {
+            command
+                .args(["--tls", "--cacert", "ca.pem", "--user", "admin"])
+                .env("REDISCLI_AUTH", REDIS_PASSWORD)
+                .current_dir(self.folder.path());
+        }
+        let output = command.args(words).stdin(Stdio::null()).output().ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// `store.url`.
+    pub fn url(&self) -> String {
+        match self.options.secured {
+            false => format!("redis://127.0.0.1:{}", self.port),
+            true => format!("rediss://localhost:{}", self.port),
+        }
+    }
+
+    /// The certificate authority of a secured server.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Where it keeps its data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `[store]` of a gateway on this server.
+    pub fn store_table(&self) -> String {
+        format!("kind = \"redis\"\nurl = \"{}\"\n", self.url())
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A master, a replica, and three Sentinels that watch them.
+pub struct Watched {
+    pub master: RedisServer,
+    pub replica: RedisServer,
+    pub sentinels: Vec<RedisSentinel>,
+}
+
+pub struct RedisSentinel {
+    pub port: u16,
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Watched {
+    pub fn start() -> Self {
+        let master = RedisServer::start();
+        let replica = RedisServer::with(RedisOptions {
+            replica_of: Some(master.port),
+            ..RedisOptions::default()
+        });
+        wait("the replica follows", || {
+            replica
+                .cli(&["INFO", "replication"])
+                .contains("master_link_status:up")
+        });
+        let sentinels: Vec<_> = (0..3).map(|_| RedisSentinel::start(master.port)).collect();
+        wait("the Sentinels know each other and the replica", || {
+            sentinels.iter().all(|sentinel| {
+                let said = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
+                let after = |name: &str| {
+                    let mut lines = said.lines();
+                    lines.find(|line| *line == name)?;
+                    lines.next().map(str::to_owned)
+                };
+                after("num-slaves").as_deref() == Some("1")
+                    && after("num-other-sentinels").as_deref() == Some("2")
+            })
+        });
+        Watched {
+            master,
+            replica,
+            sentinels,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        let places: Vec<_> = self
+            .sentinels
+            .iter()
+            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
+            .collect();
+        format!("redis+sentinel://{}/main", places.join(","))
+    }
+}
+
+impl RedisSentinel {
+    fn start(master: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let file = folder.path().join("sentinel.conf");
+        std::fs::write(
+            &file,
+            format!(
+                "port {port}\nbind 127.0.0.1\ndir {:?}\nsentinel monitor main 127.0.0.1 {master} 2\n\
+                 sentinel down-after-milliseconds main 700\nsentinel failover-timeout main 5000\n",
+                folder.path()
+            ),
+        )
+        .unwrap();
+        let child = Command::new("redis-sentinel")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-sentinel is installed (scripts/test --install)");
+        let sentinel = RedisSentinel {
+            port,
+            folder,
+            child,
+        };
+        wait("the Sentinel answers", || sentinel.cli(&["PING"]) == "PONG");
+        sentinel
+    }
+
+    pub fn cli(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for RedisSentinel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Three masters that share the slots.
+pub struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    pub fn start() -> Self {
+        let nodes: Vec<_> = (0..3)
+            .map(|_| {
+                RedisServer::with(RedisOptions {
+                    cluster: true,
+                    ..RedisOptions::default()
+                })
+            })
+            .collect();
+        let places: Vec<_> = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(&places)
+            .arg("--cluster-yes")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stdout)
+        );
+        let cluster = RedisCluster { nodes };
+        cluster.settled();
+        cluster
+    }
+
+    /// Waits until all nodes agree that all is well.
+    pub fn settled(&self) {
+        wait("the cluster is well", || {
+            self.nodes.iter().all(|node| {
+                let said = node.cli(&["CLUSTER", "INFO"]);
+                said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:3")
+            })
+        });
+    }
+
+    pub fn url(&self) -> String {
+        let places: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
+        format!("redis+cluster://{}", places.join(","))
+    }
+}
+
+fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status()
+        .unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
+
+/// Redis cannot be given port 0. Between 13000 and 19000: below what the system takes by itself, and with room for the
+/// cluster's second port, which lies 10000 higher.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let spread = u16::try_from(std::process::id() % 60).unwrap() * 100;
+    for _ in 0..6000 {
+        let port = 13_000 + (spread + NEXT.fetch_add(1, Ordering::SeqCst)) % 6000;
+        let free = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// An authority of its own, and a certificate of it for `localhost`.
+fn write_certificates(folder: &Path) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "store test authority");
+    let certificate = authority.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    std::fs::write(folder.join("ca.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
