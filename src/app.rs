@@ -35,7 +35,6 @@ use crate::observe::metrics::RouteMetrics;
 use crate::observe::{Logging, LoggingError, Metrics, say};
 use crate::server::Authority;
 use crate::session::{IdentitySource, OpenError, Refreshed, Sessions, SourceUnavailable};
-use crate::store::embedded::Embedded;
 use crate::store::master_key::MasterKeyError;
 use crate::store::{Store, StoreError};
 use crate::upstream::{SetupError, Upstreams};
@@ -236,7 +235,14 @@ impl Running {
             None => store::master_key(&config.store.path)?,
         };
         let previous = &config.store.previous;
-        let kept: Arc<dyn Store> = Arc::new(Embedded::open(&config.store.path, &master, previous)?);
+        let kept = store::open(
+            &config.store.kind,
+            &config.store.path,
+            &master,
+            previous,
+            &clock,
+        )
+        .await?;
         let master = MasterKeys::new(&master, previous);
 
         let metrics = Arc::new(Metrics::new(logging.lines().dropped()));

@@ -6,6 +6,7 @@ use super::Running;
 use crate::config::Config;
 use crate::observe::say;
 use crate::server::tls;
+use crate::store;
 use crate::units::format_duration;
 
 /// What is said at start, taken from the configuration before it is consumed.
@@ -33,10 +34,10 @@ impl Summary {
             format_duration(config.session.windows.idle_ttl),
             format_duration(config.session.absolute_ttl),
         ));
-        lines.push(format!(
-            "store     embedded, {}",
-            config.store.path.display()
-        ));
+        lines.push(match &config.store.kind {
+            store::Kind::Embedded => format!("store     embedded, {}", config.store.path.display()),
+            store::Kind::Redis(settings) => format!("store     shared, {}", settings.address),
+        });
         lines.push(match config.trusted_proxies.len() {
             0 => "proxies   none trusted: client addresses come from the socket, X-Forwarded-* of clients are dropped".to_owned(),
             n => format!(

@@ -7,8 +7,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Control, ControlError, OfflineError, Operator, Request, Response, Why};
 use crate::session::By;
-use crate::store::embedded;
 use crate::store::master_key::MasterKeyError;
+use crate::store::{Kind, embedded};
 
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,8 @@ async fn carry_out(
     if let Control::Running(client) = Control::connect(folder).await? {
         return Ok(client.execute(&request).await?);
     }
-    if missing == Missing::Refuse && !folder.join(embedded::FILE_NAME).exists() {
+    let embedded = matches!(config.store.kind, Kind::Embedded);
+    if embedded && missing == Missing::Refuse && !folder.join(embedded::FILE_NAME).exists() {
         return Err(OperateError::NoStore(folder.display().to_string()));
     }
     let master = match &config.store.master {
@@ -75,6 +76,7 @@ async fn carry_out(
         None => crate::store::master_key(folder)?,
     };
     let operator = Operator::offline(
+        &config.store.kind,
         folder,
         &master,
         &config.store.previous,

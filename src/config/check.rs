@@ -4,6 +4,7 @@
 //! throws the result away when there was an error.
 
 pub(super) mod names;
+mod redis;
 mod route;
 mod server;
 mod session;

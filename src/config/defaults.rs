@@ -258,20 +258,67 @@ pub const KEYS: &[Key] = &[
         "store.kind",
         Text,
         Value("embedded"),
-        "embedded: one durable file under path",
+        "embedded: one durable file under path; redis: shared by several nodes",
     ),
     key(
         "store.path",
         Text,
         Value("data"),
-        "folder of the embedded store",
+        "this node's folder: the embedded store, the control socket",
     ),
-    not_yet("store.url", Text, "address of a shared store"),
+    key(
+        "store.url",
+        Text,
+        Absent("none: embedded"),
+        "redis://host, redis+sentinel://host,host/master, redis+cluster://host,host; rediss: over TLS",
+    ),
+    key(
+        "store.url_env",
+        Text,
+        Absent(""),
+        "environment variable with the whole address, perhaps with a password",
+    ),
+    key(
+        "store.password_file",
+        Text,
+        Absent("no password"),
+        "file with the store's password; the user is in the address",
+    ),
+    key(
+        "store.password_env",
+        Text,
+        Absent(""),
+        "environment variable with the store's password",
+    ),
+    key(
+        "store.sentinel_password_file",
+        Text,
+        Absent("no password"),
+        "file with the password of the Sentinels themselves",
+    ),
+    key(
+        "store.sentinel_password_env",
+        Text,
+        Absent(""),
+        "environment variable with it",
+    ),
+    key(
+        "store.ca",
+        Text,
+        Absent("the system's authorities"),
+        "PEM file of the authority that signed the store's certificate",
+    ),
+    key(
+        "store.replicas",
+        Count,
+        Value("0"),
+        "replicas that must confirm a write before it counts",
+    ),
     table("secret", Table, "the master key, from a file or a variable"),
     key(
         "secret.file",
         Text,
-        Absent("made in the store folder at first start, mode 0600"),
+        Absent("made in the store folder at first start, mode 0600; required with redis"),
         "file with the master key, 32 bytes or more",
     ),
     key(
@@ -513,7 +560,7 @@ mod tests {
         let table = markdown();
         assert!(table.contains("| `session.access_ttl` | `5m` |"), "{table}");
         assert!(
-            table.contains("| `store.url` | not in this version |"),
+            table.contains("| `tls.acme` | not in this version |"),
             "{table}"
         );
         assert!(!table.contains("| `server` |"), "{table}");

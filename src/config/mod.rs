@@ -17,7 +17,7 @@ use toml::de::DeTable;
 use crate::auth::route::Route;
 use crate::headers::cookie::CookieStyle;
 use crate::units::Secret;
-use crate::{admin, login, observe, server, session, upstream};
+use crate::{admin, login, observe, server, session, store, upstream};
 
 pub use report::Report;
 
@@ -83,9 +83,12 @@ impl std::fmt::Display for Origin {
 /// Where state is kept.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// Folder of the embedded store: `store.redb`, `master.key`, `control.sock`.
+    /// Which store, and how it is reached.
+    pub kind: store::Kind,
+    /// This node's folder: `control.sock`, `self-signed.pem`; of an embedded store also `store.redb`, `master.key`.
     pub path: PathBuf,
-    /// Master key from `[secret]`; `None` = `master.key` under `path`, made on first start with mode 0600.
+    /// Master key from `[secret]`; `None` = `master.key` under `path`, made on first start with mode 0600. Never `None`
+    /// with a shared store.
     pub master: Option<Secret>,
     /// Former master keys that still open refresh tokens.
     pub previous: Vec<Secret>,

@@ -332,10 +332,33 @@ fn mask_secrets(source: &str) -> String {
                     }
                 }
             }
-            _ => masked.push_str(line),
+            _ => push_without_login(&mut masked, line),
         }
     }
     masked
+}
+
+/// User and password of an address (`scheme://user:password@host`) are masked too, whatever the key.
+fn push_without_login(masked: &mut String, line: &str) {
+    let login = line.find("://").and_then(|at| {
+        let start = at + 3;
+        let rest = line.get(start..)?;
+        let authority = rest.split(['/', '"', '\'', ' ']).next()?;
+        // A password that was not encoded may hold any of those.
+        let end = authority.rfind('@').or_else(|| rest.rfind('@'))?;
+        Some((start, start + end))
+    });
+    let parts = login.and_then(|(start, end)| {
+        Some((line.get(..start)?, line.get(start..end)?, line.get(end..)?))
+    });
+    match parts {
+        Some((before, login, after)) => {
+            masked.push_str(before);
+            masked.extend(std::iter::repeat_n('*', login.len()));
+            masked.push_str(after);
+        }
+        None => masked.push_str(line),
+    }
 }
 
 fn speaks_of_a_secret(key: &str, in_secret_table: bool) -> bool {
@@ -416,7 +439,8 @@ g.toml: 1 error"
 
     #[test]
     fn a_secret_written_into_the_file_is_never_shown() {
-        let source = "[secret]\nvalue = \"hunter2 hunter2\"\n[x]\nclient_secret = 'hunter2'\nclient_secret_file = \"f\"\n";
+        let source = "[secret]\nvalue = \"hunter2 hunter2\"\n[x]\nclient_secret = 'hunter2'\nclient_secret_file = \"f\"\n\
+                      url = \"rediss://u:hunter2@host/\"\nurl = \"redis://u:hun/ter2hunter2@host\"\n";
         let report = Report::new(
             "g",
             source,
@@ -424,6 +448,8 @@ g.toml: 1 error"
                 problem(18..23, "a"),
                 problem(50..55, "b"),
                 problem(75..80, "c"),
+                problem(100..110, "d"),
+                problem(140..150, "e"),
             ],
         );
         let text = report.render(false);

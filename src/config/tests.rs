@@ -414,16 +414,37 @@ fn one_problem_at_a_time() {
     );
     check(
         "[login.local]",
-        "[login.local]\n[store]\nkind = \"redis\"",
-        &[
-            "7:8 `store.kind = \"redis\"` is not available in this version | use \"embedded\": one node, one durable file",
-        ],
+        "[login.local]\n[store]\nkind = \"rediss\"",
+        &["7:8 `store.kind` cannot be \"rediss\" | did you mean \"redis\"?"],
     );
     check(
         "[login.local]",
         "[login.local]\n[store]\nurl = \"redis://x\"",
+        &["7:1 `store.url` belongs to a shared store | add `kind = \"redis\"`, or remove it"],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[store]\nkind = \"redis\"",
         &[
-            "7:1 `store.url` is not available in this version | it stands for: address of a shared store; remove it",
+            "6:1 `store.url` is missing | add `url = \"…\"`: redis://host, redis+sentinel://host,host/master, redis+cluster://host,host; rediss: over TLS",
+            "6:1 a shared store needs `[secret]`: all nodes seal with the same master key | add [secret] with `file = \"/run/secrets/vestibule\"`; make one with `openssl rand -base64 48`",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[secret]\nenv = \"PATH\"\n[store]\nkind = \"redis\"\nurl = \"redis://a,b\"\npassword_env = \"VESTIBULE_NOT_SET\"\nca = \"/nowhere/ca\"\nreplicas = 10",
+        &[
+            "10:7 `store.url` is no address of a store: several hosts need redis+sentinel:// or redis+cluster:// | rediss://host:6379, rediss+sentinel://host,host/master or rediss+cluster://host,host",
+            "11:16 the environment variable VESTIBULE_NOT_SET is not set | set it for the process that runs vestibule, or use `file`",
+            "12:6 the secret /nowhere/ca cannot be read: No such file or directory (os error 2) | name the PEM file of the authority that signed the store's certificate",
+            "13:12 `store.replicas` is out of bounds | from 0 to 9",
+        ],
+    );
+    check(
+        "[login.local]",
+        "[login.local]\n[secret]\nenv = \"PATH\"\n[store]\nkind = \"redis\"\nurl = \"redis://u:pw@a\"",
+        &[
+            "10:7 a password does not belong into this file | use `password_file` or `password_env`, or the whole address from `url_env`",
         ],
     );
     check(
@@ -790,6 +811,48 @@ fn certificates_and_secrets_are_read_from_the_folder_of_the_file() {
         report.to_string().contains("has no private key"),
         "{report}"
     );
+}
+
+#[test]
+fn a_shared_store_is_read_with_its_secrets_and_shows_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("secret", &"s".repeat(32));
+    write("password", "hunter2\n");
+    let authority = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+    write("ca.pem", &authority.cert.pem());
+    let text = MINIMAL.replace(
+        "[login.local]",
+        "[store]\nkind = \"redis\"\nurl = \"rediss+sentinel://app@a,b:5000/main\"\npassword_file = \"password\"\n\
+         sentinel_password_file = \"password\"\nca = \"ca.pem\"\nreplicas = 1\n\
+         [secret]\nfile = \"secret\"\n[login.local]",
+    );
+    let name = folder.path().join("gateway.toml");
+    let config = parse(&text, name.to_str().unwrap()).unwrap_or_else(|report| panic!("{report}"));
+    let crate::store::Kind::Redis(settings) = &config.store.kind else {
+        panic!("a shared store");
+    };
+    assert_eq!(
+        settings.address.to_string(),
+        "rediss+sentinel://a:26379,b:5000/main"
+    );
+    assert_eq!(settings.user.as_deref(), Some("app"));
+    assert_eq!(settings.password.as_ref().unwrap().expose(), b"hunter2");
+    assert_eq!(
+        settings.sentinel_password.as_ref().unwrap().expose(),
+        b"hunter2"
+    );
+    assert_eq!(settings.replicas, 1);
+    assert!(settings.ca.is_some());
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let plain = text.replace("rediss+", "redis+");
+    let report = parse(&plain, name.to_str().unwrap()).unwrap_err();
+    assert!(report.to_string().contains("not over TLS"), "{report}");
+    let open = text.replace("app@", "app:hunter2@");
+    let report = parse(&open, name.to_str().unwrap()).unwrap_err();
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+    assert!(report.to_string().contains("does not belong"), "{report}");
 }
 
 #[test]

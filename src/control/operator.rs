@@ -19,7 +19,7 @@ use crate::session::{
     self, By, Ending, IdentitySource, KeysError, OpenError, Reason, Refreshed, Sessions,
     SourceUnavailable,
 };
-use crate::store::{Account, Embedded, Store, StoreError};
+use crate::store::{self, Account, Store, StoreError};
 use crate::units::Secret;
 
 /// Why a store could not be operated on without a gateway.
@@ -59,15 +59,17 @@ impl Operator {
         })
     }
 
-    /// Without a gateway: opens the store under `folder` for as long as this lives.
+    /// Without a gateway on this machine: opens the store itself for as long as this lives. Gateways elsewhere that share
+    /// it obey as if one of them had been asked.
     pub async fn offline(
+        kind: &store::Kind,
         folder: &Path,
         master: &Secret,
         previous: &[Secret],
         settings: session::Settings,
         clock: Clock,
     ) -> Result<Arc<Self>, OfflineError> {
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(folder, master, previous)?);
+        let store = store::open(kind, folder, master, previous, &clock).await?;
         let sessions = Sessions::open(
             settings,
             Arc::clone(&store),

@@ -33,7 +33,15 @@ fn settings() -> session::Settings {
 
 async fn offline(folder: &Path) -> Result<Arc<Operator>, OfflineError> {
     let clock = Clock::manual(Timestamp::from_secs(1_700_000_000));
-    Operator::offline(folder, &Secret::new([1; 32]), &[], settings(), clock).await
+    Operator::offline(
+        &crate::store::Kind::Embedded,
+        folder,
+        &Secret::new([1; 32]),
+        &[],
+        settings(),
+        clock,
+    )
+    .await
 }
 
 struct Gateway {

@@ -12,18 +12,56 @@ mod seal;
 pub(crate) mod conformance;
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
 use crate::auth::rotation::SessionRecord;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
+use crate::units::Secret;
 
 pub use embedded::Embedded;
 pub use feed::{FEED_BOUND, Feed, FeedEvent};
 pub use master_key::{MasterKeyError, master_key};
+
+/// Which store, as the deployer chose it.
+#[derive(Clone, Debug, Default)]
+pub enum Kind {
+    /// One durable file in the node's folder.
+    #[default]
+    Embedded,
+    /// Shared by several nodes.
+    Redis(Box<redis::Settings>),
+}
+
+/// Opens the store. `folder` is the node's own; signing keys are sealed under `master`, and still open under `previous`.
+/// To be called within the runtime that will carry the store's connections.
+pub async fn open(
+    kind: &Kind,
+    folder: &Path,
+    master: &Secret,
+    previous: &[Secret],
+    clock: &Clock,
+) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match kind {
+        Kind::Embedded => Arc::new(Embedded::open(folder, master, previous)?),
+        #[cfg(feature = "redis")]
+        Kind::Redis(settings) => Arc::new(
+            redis::Redis::open((**settings).clone(), master, previous, clock.clone()).await?,
+        ),
+        #[cfg(not(feature = "redis"))]
+        Kind::Redis(_) => {
+            let _ = clock;
+            return Err(StoreError::Unavailable(
+                "this build has no Redis store".to_owned(),
+            ));
+        }
+    })
+}
 
 /// What a store call returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

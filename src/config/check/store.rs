@@ -8,30 +8,32 @@ use base64::engine::general_purpose::STANDARD;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Reader, suggest};
+use super::{Reader, redis};
 use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
 use crate::config::file::{Section, called};
+use crate::store::Kind as StoreKind;
 use crate::units::Secret;
 
 pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings {
     let table = root.section("store");
-    if let Some(kind) = table.text("kind") {
-        match *kind.get_ref() {
-            "embedded" => {}
-            "redis" => reader.problems.error(
-                kind.span(),
-                "`store.kind = \"redis\"` is not available in this version",
-                "use \"embedded\": one node, one durable file",
-            ),
-            other => reader.problems.error(
-                kind.span(),
-                format!("`store.kind` cannot be {other:?}"),
-                &suggest(other, ["embedded"].into_iter()),
-            ),
+    let shared = reader.choice(
+        &table,
+        "kind",
+        &[("embedded", false), ("redis", true)],
+        false,
+    );
+    let kind = match shared {
+        false => {
+            redis::unused(reader, &table);
+            StoreKind::Embedded
         }
-    }
+        // Without an address the file is refused; what stands in its place is thrown away.
+        true => redis::settings(reader, &table).map_or(StoreKind::Embedded, |settings| {
+            StoreKind::Redis(Box::new(settings))
+        }),
+    };
     let path = match table.value("path") {
         Some(_) => reader.required(&table, "path").map(|text| {
             let path = reader.path(text.get_ref());
@@ -47,7 +49,15 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
         None => None,
     };
     let secret = root.section("secret");
+    if shared && secret.value("file").is_none() && secret.value("env").is_none() {
+        reader.problems.error(
+            if secret.is_present() { secret.span() } else { table.span() },
+            "a shared store needs `[secret]`: all nodes seal with the same master key",
+            "add [secret] with `file = \"/run/secrets/vestibule\"`; make one with `openssl rand -base64 48`",
+        );
+    }
     StoreSettings {
+        kind,
         path: path.unwrap_or_else(|| reader.path(defaults::value("store.path"))),
         master: master(reader, &secret),
         previous: previous(reader, &secret),
@@ -113,25 +123,47 @@ fn previous_key(reader: &Reader<'_>, item: &Spanned<DeValue<'_>>) -> Option<Secr
 }
 
 fn from_file(reader: &Reader<'_>, span: Range<usize>, file: &str) -> Option<Secret> {
+    let hint =
+        "make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone";
+    let bytes = read_file(reader, span.clone(), file, hint)?;
+    long_enough(reader, span, bytes)
+}
+
+/// A secret's bytes, without the line end of a text.
+pub(super) fn read_file(
+    reader: &Reader<'_>,
+    span: Range<usize>,
+    file: &str,
+    hint: &str,
+) -> Option<Vec<u8>> {
     let path = reader.path(file);
     match read_bounded(&path) {
-        Ok(bytes) => long_enough(reader, span, without_line_end(bytes)),
+        Ok(bytes) => Some(without_line_end(bytes)),
         Err(error) => {
             reader.problems.error(
                 span,
                 format!("the secret {} cannot be read: {error}", path.display()),
-                "make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone",
+                hint,
             );
             None
         }
     }
 }
 
+fn from_env(reader: &Reader<'_>, span: Range<usize>, name: &str) -> Option<Secret> {
+    let bytes = from_environment(reader, span.clone(), name)?;
+    long_enough(reader, span, bytes)
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "secrets may come from the environment; this is the one place that reads it"
 )]
-fn from_env(reader: &Reader<'_>, span: Range<usize>, name: &str) -> Option<Secret> {
+pub(super) fn from_environment(
+    reader: &Reader<'_>,
+    span: Range<usize>,
+    name: &str,
+) -> Option<Vec<u8>> {
     // `var_os` panics on none of these since Rust 1.66, but a name that cannot exist deserves its own words.
     if name.is_empty() || name.contains(['=', '\0']) {
         reader
@@ -140,7 +172,7 @@ fn from_env(reader: &Reader<'_>, span: Range<usize>, name: &str) -> Option<Secre
         return None;
     }
     match std::env::var(name) {
-        Ok(value) => long_enough(reader, span, without_line_end(value.into_bytes())),
+        Ok(value) => Some(without_line_end(value.into_bytes())),
         Err(std::env::VarError::NotPresent) => {
             reader.problems.error(
                 span,
