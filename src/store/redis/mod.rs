@@ -25,7 +25,8 @@ mod store;
 #[cfg(feature = "redis")]
 mod wire;
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod tests;
 
 use crate::units::Secret;

@@ -11,6 +11,7 @@ pub mod forge;
 pub mod gateway;
 pub mod prepared;
 pub mod python;
+pub mod redis;
 pub mod wait;
 pub mod webdriver;
 

@@ -6,6 +6,10 @@
     dead_code,
     reason = "included by two test binaries, each of which uses a part"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes are waited for on the real clock"
+)]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
