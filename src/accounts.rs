@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Clock;
 use crate::login::local::{MAX_USERNAME, PROVIDER};
 use crate::session::{By, Ending, Reason, Sessions};
@@ -68,6 +70,60 @@ pub struct NewAccount {
     pub password_hash: String,
 }
 
+/// What becomes of a part of an account that may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is removed.
+    Remove,
+    /// It becomes this.
+    Set(String),
+}
+
+impl Part {
+    fn apply(&self, part: &mut Option<String>) {
+        match self {
+            Part::Keep => {}
+            Part::Remove => *part = None,
+            Part::Set(text) => *part = Some(text.clone()),
+        }
+    }
+}
+
+/// What an operator changes of what apps learn about a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountChange {
+    /// E-mail address.
+    pub email: Part,
+    /// Display name.
+    pub display_name: Part,
+    /// All groups from now on, unless `None`.
+    pub groups: Option<Vec<String>>,
+    /// Groups to add, then.
+    pub add_groups: Vec<String>,
+    /// Groups to take away, last.
+    pub remove_groups: Vec<String>,
+}
+
+impl AccountChange {
+    fn apply(&self, account: &mut Account) {
+        self.email.apply(&mut account.email);
+        self.display_name.apply(&mut account.display_name);
+        if let Some(groups) = &self.groups {
+            account.groups.clone_from(groups);
+        }
+        account.groups.extend(self.add_groups.iter().cloned());
+        account
+            .groups
+            .retain(|group| !self.remove_groups.contains(group));
+        account.groups = each_once(std::mem::take(&mut account.groups));
+    }
+}
+
 /// The operations.
 pub struct Accounts {
     store: Arc<dyn Store>,
@@ -129,13 +185,26 @@ impl Accounts {
         self.end_sessions(&name, Reason::PasswordChanged, by).await
     }
 
-    /// Sets an account's groups; its sessions have them from their next renewal on.
-    pub async fn set_groups(&self, name: &str, groups: Vec<String>) -> Result<(), AccountError> {
-        check_groups(&groups)?;
-        let groups = each_once(groups);
-        self.change(name, |account| account.groups.clone_from(&groups))
-            .await
-            .map(drop)
+    /// Changes what apps learn about a person; the account's sessions have it from their next renewal on.
+    pub async fn revise(&self, name: &str, change: &AccountChange) -> Result<(), AccountError> {
+        for _ in 0..TRIES {
+            let Stored {
+                record: mut account,
+                revision,
+            } = self.find(name).await?;
+            change.apply(&mut account);
+            check_parts(
+                account.email.as_deref(),
+                account.display_name.as_deref(),
+                &account.groups,
+            )?;
+            match self.store.replace_account(&account, revision).await? {
+                Replaced::Committed(_) => return Ok(()),
+                Replaced::Missing => return Err(AccountError::Unknown),
+                Replaced::Conflict => {}
+            }
+        }
+        Err(busy())
     }
 
     /// Keeps an account from signing in and ends its sessions; how many.
@@ -186,7 +255,7 @@ impl Accounts {
                 Replaced::Conflict => {}
             }
         }
-        Err(StoreError::Unavailable("the account is changing too fast".to_owned()).into())
+        Err(busy())
     }
 
     async fn end_sessions(
@@ -200,22 +269,38 @@ impl Accounts {
     }
 }
 
+fn busy() -> AccountError {
+    StoreError::Unavailable("the account is changing too fast".to_owned()).into()
+}
+
 fn check(new: &NewAccount) -> Result<(), AccountError> {
     if !word(&new.name, MAX_USERNAME) || new.name.to_lowercase().len() > MAX_USERNAME {
         return Err(AccountError::Name);
     }
-    if let Some(email) = &new.email
+    check_parts(
+        new.email.as_deref(),
+        new.display_name.as_deref(),
+        &new.groups,
+    )?;
+    check_hash(&new.password_hash)
+}
+
+fn check_parts(
+    email: Option<&str>,
+    display_name: Option<&str>,
+    groups: &[String],
+) -> Result<(), AccountError> {
+    if let Some(email) = email
         && !(word(email, MAX_TEXT) && email.contains('@') && !email.contains(char::is_whitespace))
     {
         return Err(AccountError::Email);
     }
-    if let Some(name) = &new.display_name
+    if let Some(name) = display_name
         && !word(name, MAX_TEXT)
     {
         return Err(AccountError::DisplayName);
     }
-    check_groups(&new.groups)?;
-    check_hash(&new.password_hash)
+    check_groups(groups)
 }
 
 fn check_groups(groups: &[String]) -> Result<(), AccountError> {

@@ -37,8 +37,8 @@ pub enum AuditEvent<'a> {
     },
     /// A sign-in was refused.
     SignInRefused {
-        /// The name that was given; it may be no account at all.
-        user: &'a str,
+        /// The account that was tried; `None` when there is none of that name, which may have been a password.
+        user: Option<&'a str>,
         /// Why: a word of the gateway.
         reason: &'static str,
     },
@@ -164,7 +164,7 @@ fn append(
         }
         AuditEvent::SignInRefused { user, reason } => {
             line.text("event", "sign_in_refused")
-                .text("user", user)
+                .maybe("user", *user)
                 .text("reason", reason);
         }
         AuditEvent::SignedOut { user, session } => {
@@ -278,7 +278,7 @@ mod tests {
     fn a_forged_name_cannot_begin_a_line_of_its_own() {
         let line = written(
             &AuditEvent::SignInRefused {
-                user: "x\"}\n{\"target\":\"audit\",\"event\":\"sign_in\",\"user\":\"admin",
+                user: Some("x\"}\n{\"target\":\"audit\",\"event\":\"sign_in\",\"user\":\"admin"),
                 reason: "wrong",
             },
             Cause::default(),

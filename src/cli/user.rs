@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::operate::{Missing, OperateError, not_done, operate};
 use super::{ConfigFile, date, password, table};
+use crate::accounts::{AccountChange, Part};
 use crate::control::{Request, Response, UserInfo};
 use crate::login::local::hash_password;
 use crate::observe::say;
@@ -55,6 +56,11 @@ enum UserCommand {
         /// The account
         name: String,
     },
+    /// Change an account's address, name for people or groups
+    ///
+    /// What is not named stays as it is. The account's sessions go on, and have the change from their next renewal on:
+    /// at most one `session.access_ttl` later.
+    Change(Change),
     /// Set the account's groups, which its sessions have from their next renewal on
     Groups {
         #[command(flatten)]
@@ -88,6 +94,61 @@ enum UserCommand {
     },
 }
 
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+struct Change {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The account
+    name: String,
+    /// E-mail address
+    #[arg(long, group = "what")]
+    email: Option<String>,
+    /// No e-mail address
+    #[arg(long, group = "what", conflicts_with = "email")]
+    no_email: bool,
+    /// Name for people
+    #[arg(long = "name", value_name = "DISPLAY_NAME", group = "what")]
+    display_name: Option<String>,
+    /// No name for people
+    #[arg(long = "no-name", group = "what", conflicts_with = "display_name")]
+    no_display_name: bool,
+    /// A group; may be repeated; these become all of the account's groups
+    #[arg(long = "group", value_name = "GROUP", group = "what")]
+    groups: Vec<String>,
+    /// No groups
+    #[arg(long, group = "what", conflicts_with = "groups")]
+    no_groups: bool,
+    /// A group to add; may be repeated
+    #[arg(long = "add-group", value_name = "GROUP", group = "what")]
+    add_groups: Vec<String>,
+    /// A group to take away; may be repeated
+    #[arg(long = "remove-group", value_name = "GROUP", group = "what")]
+    remove_groups: Vec<String>,
+}
+
+impl Change {
+    fn run(self) -> ExitCode {
+        let part = |set: Option<String>, remove: bool| match set {
+            Some(text) => Part::Set(text),
+            None if remove => Part::Remove,
+            None => Part::Keep,
+        };
+        let all = self.no_groups || !self.groups.is_empty();
+        let request = Request::UserChange {
+            name: self.name.clone(),
+            change: AccountChange {
+                email: part(self.email, self.no_email),
+                display_name: part(self.display_name, self.no_display_name),
+                groups: all.then_some(self.groups),
+                add_groups: self.add_groups,
+                remove_groups: self.remove_groups,
+            },
+        };
+        change(&self.file, &self.name, "changed", request)
+    }
+}
+
 impl User {
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
@@ -100,10 +161,14 @@ impl User {
             } => add(&file, name, email, display_name, groups),
             UserCommand::List { file, json } => list(&file, json),
             UserCommand::Password { file, name } => set_password(&file, name),
+            UserCommand::Change(command) => command.run(),
             UserCommand::Groups { file, name, groups } => {
-                let request = Request::UserGroups {
+                let request = Request::UserChange {
                     name: name.clone(),
-                    groups,
+                    change: AccountChange {
+                        groups: Some(groups),
+                        ..AccountChange::default()
+                    },
                 };
                 change(&file, &name, "given these groups", request)
             }

@@ -15,6 +15,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::AccountChange;
 use crate::auth::{ClientAddr, SessionId};
 use crate::clock::Timestamp;
 use crate::session::KeyInfo;
@@ -88,12 +89,12 @@ pub enum Request {
         /// From [`crate::login::local::hash_password`].
         password_hash: String,
     },
-    /// Set an account's groups; its sessions have them from their next renewal on.
-    UserGroups {
+    /// Change what apps learn about a person; the account's sessions have it from their next renewal on.
+    UserChange {
         /// Whose.
         name: String,
-        /// All of them.
-        groups: Vec<String>,
+        /// What.
+        change: AccountChange,
     },
     /// Keep an account from signing in; ends its sessions.
     UserBlock {

@@ -138,9 +138,9 @@ impl Operator {
                 self.changed(&name, "password", by);
                 Response::Ended { sessions }
             }
-            Request::UserGroups { name, groups } => {
-                accounts.set_groups(&name, groups).await?;
-                self.changed(&name, "groups", by);
+            Request::UserChange { name, change } => {
+                accounts.revise(&name, &change).await?;
+                self.changed(&name, "changed", by);
                 Response::Done
             }
             Request::UserBlock { name } => {

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::accounts::Part;
 use crate::auth::rotation::Windows;
 use crate::auth::{Client as Browser, Identity};
 use crate::clock::Clock;
@@ -147,9 +148,16 @@ async fn accounts_through_the_socket() {
     );
 
     let name = || "ALICE".to_owned();
-    let groups = |groups: &[&str]| Request::UserGroups {
+    let change = |change: AccountChange| Request::UserChange {
         name: name(),
-        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        change,
+    };
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let groups = |groups: &[&str]| {
+        change(AccountChange {
+            groups: Some(words(groups)),
+            ..AccountChange::default()
+        })
     };
     assert_eq!(
         why(&gateway.ask(groups(&["a,b"])).await),
@@ -163,6 +171,34 @@ async fn accounts_through_the_socket() {
         panic!("no list");
     };
     assert_eq!(users[0].groups, ["dev", "ops"]);
+    assert_eq!(users[0].email.as_deref(), Some("a@example.com"));
+    let request = change(AccountChange {
+        email: Part::Remove,
+        display_name: Part::Set("Alice L.".to_owned()),
+        add_groups: words(&["staff", "dev"]),
+        remove_groups: words(&["ops", "unheard of"]),
+        ..AccountChange::default()
+    });
+    assert_eq!(gateway.ask(request).await, Response::Done);
+    let Response::Users { users } = gateway.ask(Request::UserList).await else {
+        panic!("no list");
+    };
+    assert_eq!(users[0].groups, ["dev", "staff"]);
+    assert_eq!(users[0].email, None);
+    assert_eq!(users[0].display_name.as_deref(), Some("Alice L."));
+    for malformed in [
+        AccountChange {
+            email: Part::Set("no address".to_owned()),
+            ..AccountChange::default()
+        },
+        AccountChange {
+            display_name: Part::Set(String::new()),
+            ..AccountChange::default()
+        },
+    ] {
+        let answer = gateway.ask(change(malformed)).await;
+        assert_eq!(why(&answer), Some(Why::Malformed));
+    }
     for request in [
         Request::UserPassword {
             name: name(),

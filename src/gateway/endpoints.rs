@@ -23,7 +23,7 @@ use crate::login::me;
 use crate::login::pages::{self, SignIn, SignInError};
 use crate::login::return_to::ReturnTo;
 use crate::observe::metrics::SignInOutcome;
-use crate::session::{BeginError, By, Ending, IssueError, Reason};
+use crate::session::{BeginError, By, Ending, Reason};
 
 const PREFIX: &str = "/.auth";
 /// The query of the page that follows a sign-out.
@@ -135,11 +135,13 @@ async fn sign_in(
         return Ok(answer::incomplete_form(context, asked));
     };
     let rd = ReturnTo::parse(form.field("rd").unwrap_or("/"), &context.live.return_hosts);
-    let refused = |reason: &'static str, error: SignInError| {
-        context
-            .app
-            .audit
-            .record_for(&AuditEvent::SignInRefused { user, reason }, context.cause());
+    let refused = async |reason: &'static str, error: SignInError| {
+        let known = local.known(user).await;
+        let event = AuditEvent::SignInRefused {
+            user: known.as_deref(),
+            reason,
+        };
+        context.app.audit.record_for(&event, context.cause());
         let page = SignIn {
             return_to: &rd,
             allowed: &context.live.return_hosts,
@@ -154,9 +156,9 @@ async fn sign_in(
     context.app.metrics.sign_in_attempts.add(outcome(&attempt));
     let identity = match attempt {
         Attempt::SignedIn(identity) => identity,
-        Attempt::Wrong => return refused("wrong name or password", SignInError::Wrong),
+        Attempt::Wrong => return refused("wrong name or password", SignInError::Wrong).await,
         Attempt::Throttled { retry_after } => {
-            return refused("too many attempts", SignInError::Throttled { retry_after });
+            return refused("too many attempts", SignInError::Throttled { retry_after }).await;
         }
         Attempt::Busy => return Err(GatewayError::SignInBusy),
         Attempt::Unavailable => return Err(GatewayError::SignInUnavailable),
@@ -180,7 +182,7 @@ async fn sign_in(
         .await
     {
         Ok(pair) => pair,
-        Err(BeginError::Issue(IssueError::TooLarge)) => {
+        Err(BeginError::TooLarge(_)) => {
             return Ok(answer::identity_too_large(context, asked));
         }
         Err(error) => return Err(GatewayError::Begin(error)),

@@ -30,6 +30,8 @@ pub const MAX_PASSWORD: usize = 1024;
 const MAX_WAITING: usize = 64;
 /// Nor does any of them wait longer than this.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+/// A log line does not wait longer than this for a name.
+const MAX_LOOKUP: Duration = Duration::from_millis(200);
 
 /// How far nodes' clocks may differ.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
@@ -155,6 +157,14 @@ impl Local {
                 Attempt::Unavailable
             }
         }
+    }
+
+    /// The account's name if there is one of that name: what may be logged of a refused attempt. People type passwords
+    /// into the wrong field, so a name that nobody has is nobody's to read.
+    pub async fn known(&self, user: &str) -> Option<String> {
+        let name = user.trim().to_lowercase();
+        let account = tokio::time::timeout(MAX_LOOKUP, self.store.account(&name));
+        Some(account.await.ok()?.ok()??.record.name)
     }
 
     /// A place among the parallel hashes, or `None` when too many wait or it takes too long.
@@ -407,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn the_right_password_says_who_somebody_is() {
         let house = House::with("Alice", "correct horse").await;
-        let want = Attempt::SignedIn(Identity {
+        let want = Identity {
             user: "Alice".into(),
             email: Some("Alice@example.com".into()),
             name: None,
@@ -416,9 +426,20 @@ mod tests {
             provider: "local".into(),
             auth_time: NOW,
             amr: vec!["pwd".into()],
-        });
-        assert_eq!(house.attempt("Alice", "correct horse").await, want);
-        assert_eq!(house.attempt(" aLICE ", "correct horse").await, want);
+        };
+        for name in ["Alice", " aLICE "] {
+            let Attempt::SignedIn(identity) = house.attempt(name, "correct horse").await else {
+                panic!("not signed in")
+            };
+            assert_eq!(identity, want);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_names_of_accounts_are_known() {
+        let house = House::with("Alice", "correct horse").await;
+        assert_eq!(house.local.known(" alice").await.as_deref(), Some("Alice"));
+        assert_eq!(house.local.known("correct horse").await, None);
     }
 
     #[tokio::test]

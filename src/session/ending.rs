@@ -22,7 +22,7 @@ pub enum Reason {
     Removed,
     /// A renewal found the account blocked or removed.
     AccountClosed,
-    /// All sessions of the person were ended while this one began.
+    /// All sessions of the person were ended, or the account changed, while this one began.
     Overtaken,
     /// A spent token was presented again: two parties hold the session.
     Replay,
@@ -39,7 +39,7 @@ impl Reason {
             Reason::Blocked => "account blocked",
             Reason::Removed => "account removed",
             Reason::AccountClosed => "account blocked or removed",
-            Reason::Overtaken => "all sessions of the user were ended",
+            Reason::Overtaken => "ended while it began",
             Reason::Replay => "replay",
         }
     }

@@ -19,6 +19,7 @@
 
 mod harness;
 
+mod accounts;
 mod apps;
 mod attacks;
 mod browser;
