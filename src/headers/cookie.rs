@@ -83,9 +83,13 @@ pub fn is_ours(name: &str) -> bool {
     is_ours_bytes(name.as_bytes())
 }
 
+/// As we write them, which is how they come back.
+fn begins_exactly_like_ours(text: &[u8]) -> bool {
+    text.starts_with(b"__Host-vestibule-") || text.starts_with(b"__Secure-vestibule-")
+}
+
 fn is_ours_bytes(name: &[u8]) -> bool {
-    // As we write them, which is how they come back.
-    if name.starts_with(b"__Host-vestibule-") || name.starts_with(b"__Secure-vestibule-") {
+    if begins_exactly_like_ours(name) {
         return true;
     }
     // Whatever stands before the name that is no visible ASCII (white space of any alphabet) may be trimmed by somebody.
@@ -125,6 +129,9 @@ fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn piece_is_ours(piece: &[u8]) -> bool {
+    if begins_exactly_like_ours(piece) {
+        return true;
+    }
     let name = memchr(b'=', piece)
         .and_then(|end| piece.get(..end))
         .unwrap_or(piece);

@@ -46,10 +46,15 @@ const NAMES: [&str; 16] = [
 /// The names that no client may send: those of every preset, every configured mapping, and all forwarding data.
 #[derive(Debug)]
 pub struct GuardedNames {
-    /// Read as [`reading`] reads them.
-    exact: Vec<Box<[u8]>>,
-    /// First letters of all guarded names: most headers are let through after one look.
-    first: [bool; 256],
+    /// By first byte as [`reading`] reads it: most headers are let through after one look.
+    by_first: Vec<Vec<Guarded>>,
+}
+
+/// A guarded name, or the beginning of guarded names; read as [`reading`] reads them.
+#[derive(Debug, PartialEq, Eq)]
+enum Guarded {
+    Name(Box<[u8]>),
+    Beginning(&'static [u8]),
 }
 
 /// How the laxest server reads one byte of a name.
@@ -64,47 +69,37 @@ const fn reading(byte: u8) -> u8 {
 impl GuardedNames {
     /// The built-in names and those that mappings use.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a HeaderName>) -> Self {
-        let mut exact: Vec<Box<[u8]>> = NAMES.iter().map(|name| name.as_bytes().into()).collect();
-        for name in configured {
-            let name: Box<[u8]> = name
-                .as_str()
-                .bytes()
-                .map(reading)
-                .collect::<Vec<_>>()
-                .into();
-            if !exact.contains(&name) {
-                exact.push(name);
+        let mut by_first: Vec<Vec<Guarded>> = Vec::new();
+        by_first.resize_with(256, Vec::new);
+        let mut guard = |first: Option<u8>, guarded: Guarded| {
+            let list = first.and_then(|first| by_first.get_mut(usize::from(first)));
+            if let Some(list) = list.filter(|list| !list.contains(&guarded)) {
+                list.push(guarded);
             }
+        };
+        for prefix in PREFIXES.map(str::as_bytes) {
+            guard(prefix.first().copied(), Guarded::Beginning(prefix));
         }
-        let mut first = [false; 256];
-        let beginnings = exact
-            .iter()
-            .map(AsRef::as_ref)
-            .chain(PREFIXES.iter().map(|prefix| prefix.as_bytes()));
-        for byte in beginnings.filter_map(<[u8]>::first) {
-            if let Some(first) = first.get_mut(usize::from(*byte)) {
-                *first = true;
-            }
+        let configured = configured.into_iter().map(HeaderName::as_str);
+        for name in NAMES.into_iter().chain(configured) {
+            let name: Box<[u8]> = name.bytes().map(reading).collect();
+            guard(name.first().copied(), Guarded::Name(name));
         }
-        GuardedNames { exact, first }
+        GuardedNames { by_first }
     }
 
     /// Whether some server could read `name` as one that only the gateway writes.
     pub fn guards(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
-        let Some(first) = name.first() else {
-            return false;
-        };
-        if self.first.get(usize::from(reading(*first))) != Some(&true) {
-            return false;
-        }
-        PREFIXES
-            .iter()
-            .any(|prefix| name.len() > prefix.len() && reads_as(name, prefix.as_bytes()))
-            || self
-                .exact
-                .iter()
-                .any(|exact| name.len() == exact.len() && reads_as(name, exact))
+        let first = name.first().map_or(0, |first| reading(*first));
+        let candidates = self.by_first.get(usize::from(first));
+        candidates
+            .into_iter()
+            .flatten()
+            .any(|guarded| match guarded {
+                Guarded::Name(exact) => name.len() == exact.len() && reads_as(name, exact),
+                Guarded::Beginning(prefix) => name.len() > prefix.len() && reads_as(name, prefix),
+            })
     }
 
     /// Removes every guarded header.
