@@ -228,6 +228,8 @@ pub fn apply_sighting(
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

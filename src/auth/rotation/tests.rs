@@ -1,8 +1,6 @@
 use super::*;
 use crate::auth::test_support::{NOW, alice, browser};
 
-mod histories;
-
 const MILLI: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -21,7 +21,7 @@ mod browser;
 mod explorer;
 mod found_out;
 mod promises;
-mod rules;
+pub(super) mod rules;
 mod steps;
 mod thief;
 mod world;
