@@ -239,7 +239,7 @@ pub const KEYS: &[Key] = &[
         "session.replay_grace",
         Duration,
         Value("30s"),
-        "how long requests in flight may still carry the spent token; at most half of access_ttl",
+        "how long requests in flight may still carry the spent token; from a third of redelivery_window to half of access_ttl",
     ),
     key(
         "session.same_site",

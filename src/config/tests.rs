@@ -501,6 +501,20 @@ fn one_problem_at_a_time() {
     );
     check(
         "[login.local]",
+        &session("replay_grace = \"9s\""),
+        &[
+            "6:16 `session.replay_grace` is shorter than a third of `session.redelivery_window` | redelivery_window is 30s: at least 10s, or requests in flight sign people out",
+        ],
+    );
+    check(
+        "[login.local]",
+        &session("redelivery_window = \"2m\""),
+        &[
+            "6:21 `session.replay_grace` is shorter than a third of `session.redelivery_window` | redelivery_window is 2m: at least 40s, or requests in flight sign people out",
+        ],
+    );
+    check(
+        "[login.local]",
         &session("idle_ttl = \"91d\""),
         &[
             "6:12 `session.idle_ttl` is longer than `session.absolute_ttl` | idle_ttl is 91d, absolute_ttl is 90d",

@@ -93,6 +93,32 @@ impl Sessions {
         self.timed(self.store.put_revocation(&revocation)).await
     }
 
+    /// Makes durable once more what this node already lives by and the store forgot.
+    pub(super) async fn end_again(
+        &self,
+        revocation: &RevocationRecord,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match revocation.target {
+            RevocationTarget::Session(session) => {
+                self.mark(session, now).await?;
+                let revocation = RevocationRecord {
+                    at: now,
+                    ..revocation.clone()
+                };
+                self.timed(self.store.put_revocation(&revocation)).await
+            }
+            // The records' marks may be lost too: the entry ends those sessions for as long as any can live.
+            RevocationTarget::User { .. } | RevocationTarget::All => {
+                let guard = RevocationRecord {
+                    until: now.plus(self.settings.absolute_ttl).plus(MARGIN),
+                    ..revocation.clone()
+                };
+                self.timed(self.store.put_revocation(&guard)).await
+            }
+        }
+    }
+
     /// Marks the record; the identity of a session that was live.
     async fn mark(
         &self,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{OpenError, SessionEvent, Sessions};
 use crate::clock::Timestamp;
-use crate::store::{Feed, FeedEvent, Store, StoreError};
+use crate::store::{Feed, FeedEvent, RevocationRecord, Store, StoreError};
 
 /// How long a start waits for the feed.
 const FIRST_ATTACHMENT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Tokens with a key id that nobody knows make the keys be read no more often than this.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
-/// How many sessions with open streams are asked for at once.
+/// How many sessions are asked for or written at once.
 const AT_ONCE: usize = 16;
 
 /// What this node knows of the feed; shared by the two tasks and whoever asks.
@@ -224,14 +224,15 @@ impl Sessions {
         let now = self.clock.now();
         self.reload_keys(now).await?;
         if all {
-            self.load_revocations().await?;
+            let kept = self.load_revocations().await?;
+            self.write_again(&kept, now).await?;
             self.end_streams_of_ended_sessions(now).await;
         }
         Ok(())
     }
 
     /// Obeys every revocation that the store knows of. What is over only by a clock that was stepped counts too.
-    pub(super) async fn load_revocations(&self) -> Result<(), StoreError> {
+    pub(super) async fn load_revocations(&self) -> Result<Vec<RevocationRecord>, StoreError> {
         let loading = self.store.revocations(self.clock.witnessed());
         let loaded = tokio::time::timeout(LOAD_PATIENCE, loading).await;
         let revocations = loaded.unwrap_or_else(|_| {
@@ -243,6 +244,29 @@ impl Sessions {
             some.iter().for_each(|revocation| self.obey(revocation));
             tokio::task::yield_now().await;
         }
+        Ok(revocations)
+    }
+
+    /// Writes what this node knows to be over and the store has lost: a failover may have cost it its last write, and with it
+    /// the end of a session whose refresh token would work again once nobody remembers.
+    async fn write_again(
+        &self,
+        kept: &[RevocationRecord],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let lost = self.revocations.lost_by(kept, now);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for some in lost.chunks(AT_ONCE) {
+            let writes = some.iter().map(|one| self.end_again(one, now));
+            futures_util::future::try_join_all(writes).await?;
+        }
+        let revocations = lost.len();
+        tracing::warn!(
+            revocations,
+            "the store had lost revocations that this node knows of; they were written again"
+        );
         Ok(())
     }
 

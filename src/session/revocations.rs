@@ -2,6 +2,7 @@
 //!
 //! An entry is held until the last access token it concerns has expired. Must not touch the store.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -170,6 +171,45 @@ impl Revocations {
                 .as_deref()
                 .map(|cut| std::sync::Arc::new(clamped(*cut)))
         });
+    }
+
+    /// What is in force here and missing from `kept`, which the store says is all: what it lost in a failover.
+    pub(super) fn lost_by(
+        &self,
+        kept: &[RevocationRecord],
+        now: Timestamp,
+    ) -> Vec<RevocationRecord> {
+        let kept: HashMap<&RevocationTarget, Timestamp> = kept
+            .iter()
+            .map(|revocation| (&revocation.target, revocation.at))
+            .collect();
+        let sessions = self.sessions.iter().map(|entry| {
+            let (target, until) = (RevocationTarget::Session(*entry.key()), *entry.value());
+            // Whenever it was: of a session, any end is the end.
+            let at = Timestamp::EPOCH;
+            RevocationRecord { target, at, until }
+        });
+        let users = self.users.iter().flat_map(|entry| {
+            let of = |(provider, cut): &(String, Cut)| RevocationRecord {
+                target: RevocationTarget::User {
+                    provider: provider.clone(),
+                    user: entry.key().clone(),
+                },
+                at: cut.at,
+                until: cut.until,
+            };
+            entry.value().iter().map(of).collect::<Vec<_>>()
+        });
+        let all = self.all.load().as_ref().map(|cut| RevocationRecord {
+            target: RevocationTarget::All,
+            at: cut.at,
+            until: cut.until,
+        });
+        sessions
+            .chain(users)
+            .chain(all)
+            .filter(|held| now < held.until && kept.get(&held.target) < Some(&held.at))
+            .collect()
     }
 
     /// Drops what no access token can be concerned by any more.

@@ -45,13 +45,16 @@ pub(super) fn settings(reader: &Reader<'_>, table: &Section<'_>, origin: &Origin
         ("access_ttl", access_ttl),
         ("idle_ttl", idle_ttl),
     );
+    let redelivery = window(reader, table, "redelivery_window", access_ttl);
+    let replay_grace = window(reader, table, "replay_grace", access_ttl);
+    grace_outlasts_answers(reader, table, replay_grace, redelivery);
     Settings {
         origin: origin.to_string(),
         access_ttl,
         absolute_ttl,
         windows: Windows {
-            redelivery: window(reader, table, "redelivery_window", access_ttl),
-            replay_grace: window(reader, table, "replay_grace", access_ttl),
+            redelivery,
+            replay_grace,
             idle_ttl,
         },
         cache_entries: CACHE_ENTRIES,
@@ -102,6 +105,32 @@ fn window(reader: &Reader<'_>, table: &Section<'_>, key: &str, access_ttl: Durat
         );
     }
     most
+}
+
+/// Answers may carry a new pair for a third of the window, and the browser's other requests may be under way for as long: a
+/// grace that ends sooner would take them for thieves.
+fn grace_outlasts_answers(
+    reader: &Reader<'_>,
+    table: &Section<'_>,
+    replay_grace: Duration,
+    redelivery: Duration,
+) {
+    if replay_grace >= redelivery / 3 {
+        return;
+    }
+    let span = ["replay_grace", "redelivery_window"]
+        .into_iter()
+        .find_map(|key| table.text(key))
+        .map_or(table.span(), |text| text.span());
+    reader.problems.error(
+        span,
+        "`session.replay_grace` is shorter than a third of `session.redelivery_window`".to_owned(),
+        &format!(
+            "redelivery_window is {}: at least {}, or requests in flight sign people out",
+            format_duration(redelivery),
+            format_duration(redelivery / 3)
+        ),
+    );
 }
 
 pub(super) fn cookies(

@@ -157,6 +157,72 @@ async fn a_feed_that_was_lost_and_regained_missed_nothing() {
     );
 }
 
+/// What the model of the rotation rule found: a store that fails over and loses the end of a session would let its refresh
+/// token work again, once no node remembers.
+#[tokio::test]
+async fn an_end_that_a_failover_lost_is_written_again() {
+    for how in ["session", "user", "all"] {
+        let (one, other) = two().await;
+        let pair = one.begin().await;
+        one.clock.advance(Duration::from_millis(1));
+        let before = one.record(&pair).await;
+        match how {
+            "session" => assert!(one.sessions.end(pair.session, asked()).await.unwrap()),
+            "user" => {
+                let ended = one.sessions.end_user("local", "alice", asked()).await;
+                assert_eq!(ended.unwrap(), 1);
+            }
+            _ => assert_eq!(one.sessions.end_all(asked()).await.unwrap(), 1),
+        }
+        until("the other node knows", async || is_revoked(&other, &pair)).await;
+        // The failover: the record is as it was, and there is no revocation.
+        let later = one.now().plus(settings().absolute_ttl);
+        other.store.inner.remove_expired(later).await.unwrap();
+        let stored = other.store.inner.session(&pair.session).await.unwrap();
+        match stored {
+            Some(stored) => {
+                let replaced = other.store.inner.replace_session(&before, stored.revision);
+                replaced.await.unwrap();
+            }
+            None => {
+                other.store.inner.create_session(&before).await.unwrap();
+            }
+        }
+        assert!(
+            other
+                .store
+                .inner
+                .revocations(one.now())
+                .await
+                .unwrap()
+                .is_empty()
+        );
+
+        other.cut();
+        until("the loss is known", async || {
+            other.sessions.feed_problem().is_some()
+        })
+        .await;
+        let (feed, events) = tokio::sync::mpsc::channel(8);
+        feed.try_send(FeedEvent::Attached).unwrap();
+        feed::start(&other.sessions, events);
+        until("all is loaded", async || {
+            other.sessions.feed_problem().is_none()
+        })
+        .await;
+        // No node remembers any more; the store does.
+        other.clock.advance(seconds(86_400));
+        let fresh = start_on(
+            Arc::clone(&other.store),
+            Arc::clone(&other.folder),
+            other.clock.clone(),
+        )
+        .await;
+        let refusal = refused(Refusal::Revoked);
+        assert_eq!(name(&fresh.renew(&pair).await), refusal, "{how}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_counts_as_regained_while_the_store_cannot_be_read() {
     let (one, other) = two().await;

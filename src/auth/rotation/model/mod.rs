@@ -9,10 +9,15 @@
 //! What is assumed, and shown to be needed by `what_is_assumed_is_needed`:
 //! - a message of the honest browser that arrives does so within a third of the redelivery window, and no longer than the
 //!   replay grace;
-//! - nodes measure both windows by one clock; their own clocks, by which access tokens run out, may differ, as long as an
-//!   access token lasts longer than the window by more than that;
+//! - nodes' clocks agree: they may differ by a third of the window if messages take no longer than a sixth of it and the grace
+//!   is no shorter than the window. Where only access tokens are measured by clocks that differ, those must last longer than
+//!   the window by more than that;
 //! - a failover loses no more than the last write, made within the last third of a window, and not two times in a row;
-//! - the thief is elsewhere: on the browser's address with its user agent nothing tells them apart.
+//! - the thief is elsewhere: on the browser's address with its user agent nothing tells them apart;
+//! - of a session that was ended, some node that knows lives long enough to write it again after a failover.
+//!
+//! What a thief can collect: a browser-like one receives one newer pair. A hoarder that asks for the stolen token again and
+//! again receives every pair that is abandoned on its way; only the newest can renew, and showing another ends the session.
 //!
 //! Must not know an engine, a store or HTTP: what those add to the rule is tested with them.
 
@@ -205,6 +210,21 @@ fn nodes_may_disagree_about_when_an_access_token_ends() {
             ..PLAIN
         };
         holds("clocks differ, one measures the windows", bounds, &[]);
+    }
+}
+
+#[test]
+fn clocks_may_differ_by_a_third_of_the_window_if_messages_take_a_sixth() {
+    for skew in [-2, 2] {
+        let bounds = Bounds {
+            window: 6,
+            grace: 6,
+            life: 12,
+            window_skew: skew,
+            access_skew: skew,
+            ..PLAIN
+        };
+        holds("clocks differ", bounds, &[]);
     }
 }
 
