@@ -66,6 +66,15 @@ const TWO_PHASES: Bounds = Bounds {
     ..PLAIN
 };
 
+/// Ticks of a sixth of the window.
+const FINER: Bounds = Bounds {
+    window: 6,
+    life: 12,
+    grace: 6,
+    flight: 2,
+    ..PLAIN
+};
+
 /// The person signs out while two nodes renew and the store fails over.
 const LOGOUT: Bounds = Bounds {
     logout: true,
@@ -230,55 +239,55 @@ fn clocks_may_differ_by_a_third_of_the_window_if_messages_take_a_sixth() {
 
 #[test]
 #[ignore = "long: larger bounds, minutes and some gigabytes"]
-fn larger_worlds() {
-    let (tabs, window, life, grace, flight) = (3, 6, 12, 6, 2);
-    let larger = Bounds {
-        window,
-        life,
-        grace,
-        flight,
+fn larger_worlds_of_an_honest_browser() {
+    let (roams, failovers, two_phases) = (true, true, true);
+    let tabs = 3;
+    let bounds = Bounds {
+        tabs,
+        roams,
+        failovers,
+        two_phases,
         ..PLAIN
     };
-    let three = Bounds { tabs, ..PLAIN };
-    let everything = Bounds {
-        roams: true,
-        failovers: true,
-        two_phases: true,
-        ..three
+    holds("honest, three tabs, everything at once", bounds, &[]);
+    let follow = true;
+    let bounds = Bounds {
+        roams,
+        failovers,
+        follow,
+        ..FINER
     };
-    holds("honest, three tabs, everything at once", everything, &[]);
-    let honest = Bounds {
-        roams: true,
-        follow: true,
-        failovers: true,
-        ..larger
-    };
-    holds("honest, finer time, roams, failovers", honest, &[]);
-    let logout = Bounds { tabs, ..LOGOUT };
-    holds("signing out, three tabs", logout, &[]);
+    holds("honest, finer time, roams, failovers", bounds, &[]);
+    let bounds = Bounds { tabs, ..LOGOUT };
+    holds("signing out, three tabs", bounds, &[]);
+}
+
+#[test]
+#[ignore = "long: larger bounds, minutes and some gigabytes"]
+fn larger_worlds_with_a_thief() {
     for thief in [Thief::Elsewhere, Thief::Hoarder] {
-        let bounds = Bounds {
-            thief,
-            follow: true,
-            failovers: true,
-            ..PLAIN
-        };
-        holds("thief, failovers, followed", bounds, &[]);
-        let roams = true;
-        let bounds = Bounds {
-            thief,
-            roams,
-            ..PLAIN
-        };
-        holds("thief, browser that roams", bounds, &[]);
-        let two_phases = true;
+        let (roams, failovers, two_phases, follow) = (true, true, true, true);
         let bounds = Bounds {
             thief,
             two_phases,
             ..PLAIN
         };
         holds("thief, two nodes", bounds, &[]);
-        let bounds = Bounds { thief, ..larger };
+        let bounds = Bounds {
+            thief,
+            roams,
+            ..PLAIN
+        };
+        holds("thief, browser that roams", bounds, &[]);
+        let bounds = Bounds {
+            thief,
+            failovers,
+            follow,
+            tabs: 1,
+            ..PLAIN
+        };
+        holds("thief, failovers, followed", bounds, &[]);
+        let bounds = Bounds { thief, ..FINER };
         holds("thief, finer time", bounds, &[]);
     }
     let (thief, hoards) = (Thief::Hoarder, 3);

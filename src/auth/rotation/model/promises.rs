@@ -38,7 +38,8 @@ impl Session {
         show(world, with);
         if world.stolen.is_some_and(|stolen| with > stolen) && issues {
             world.used[who] = true;
-            if world.used == [true; 2] {
+            // After a failover both may hold a pair of the lost generation, as if the theft had been then.
+            if world.used == [true; 2] && !self.bounds.failovers {
                 world.broken = Some(Broken::BothRenew);
             }
         }

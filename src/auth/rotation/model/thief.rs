@@ -60,9 +60,13 @@ impl Session {
         }
     }
 
+    /// Each may receive one newer pair. A write that a failover lost makes it one more: the lost pair and the one that takes
+    /// its place have the same generation, and one may have each.
     pub(super) fn received(&self, world: &mut World, who: usize) {
-        world.received[who] = (world.received[who] + 1).min(2);
-        if world.received == [2; 2] && self.bounds.thief == Thief::Elsewhere {
+        let most = 1 + u8::from(self.bounds.failovers);
+        world.received[who] = (world.received[who] + 1).min(most + 1);
+        let side_by_side = world.received.iter().all(|&count| count > most);
+        if side_by_side && self.bounds.thief == Thief::Elsewhere {
             world.broken = Some(Broken::SideBySide);
         }
     }
