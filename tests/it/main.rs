@@ -27,6 +27,7 @@ mod cli;
 mod clock;
 mod crash;
 mod demo;
+mod disk;
 mod docs;
 mod layers;
 mod observing;

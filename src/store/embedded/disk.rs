@@ -2,13 +2,16 @@
 //!
 //! redb repairs while it opens, and may write to a damaged file before it finds that it cannot be read. So a file is
 //! opened *on trial* first: whatever redb would write stays in memory, and a file that is refused is left byte for byte.
-//! Must not know what is stored.
+//!
+//! When a sync fails, the kernel may drop what it could not write and still show it to whoever reads, as if it were on the
+//! disk; a later sync that succeeds says nothing about it. So it is remembered what no sync has covered ([`Unsynced`]), and
+//! written anew before the file is opened again. Must not know what is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
@@ -24,11 +27,27 @@ struct Overlay {
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
+/// Where the file was written since the last sync that succeeded: page numbers. Outlives the file's handles.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unsynced(Arc<Mutex<BTreeSet<u64>>>);
+
+impl Unsynced {
+    fn pages(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, offset: u64, len: usize) {
+        let pages = pieces(offset, len).map(|(number, ..)| number);
+        self.pages().extend(pages);
+    }
+}
+
 /// A file as redb sees it.
 #[derive(Debug)]
 pub(super) struct Disk {
     file: FileBackend,
     trial: Option<Mutex<Overlay>>,
+    unsynced: Unsynced,
     #[cfg(test)]
     fault: Option<std::sync::Arc<std::sync::atomic::AtomicBool>>,
 }
@@ -39,9 +58,50 @@ impl Disk {
         Ok(Disk {
             file: FileBackend::new(file)?,
             trial: None,
+            unsynced: Unsynced::default(),
             #[cfg(test)]
             fault: None,
         })
+    }
+
+    /// The file itself, once everything is on the disk that earlier handles could not bring there.
+    pub(super) fn recovered(file: File, unsynced: &Unsynced) -> Result<Self, DatabaseError> {
+        let mut disk = Disk::real(file)?;
+        disk.unsynced = unsynced.clone();
+        disk.write_anew()?;
+        Ok(disk)
+    }
+
+    /// Reads what no sync has covered and writes it back, so that the kernel tries again. Where it shows old bytes instead,
+    /// because it has dropped the new ones, the file then at least is what it seems to be.
+    fn write_anew(&self) -> io::Result<()> {
+        let pages: Vec<u64> = self.unsynced.pages().iter().copied().collect();
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let len = self.file.len()?;
+        let mut page = vec![0; PAGE as usize];
+        for start in pages.iter().map(|number| number * PAGE) {
+            let there = len.saturating_sub(start).min(PAGE);
+            // `there` is at most PAGE, the length of `page`.
+            if let Some(part) = page.get_mut(..there as usize)
+                && there > 0
+            {
+                self.file.read(start, part)?;
+                self.file.write(start, part)?;
+            }
+        }
+        self.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Taken before, so that what is written meanwhile is not forgotten.
+        let covered = std::mem::take(&mut *self.unsynced.pages());
+        let synced = self.file.sync_data();
+        if synced.is_err() {
+            self.unsynced.pages().extend(covered);
+        }
+        synced
     }
 
     /// The file, but no write reaches it.
@@ -175,12 +235,13 @@ impl StorageBackend for Disk {
             return Ok(());
         }
         self.healthy()?;
-        self.file.sync_data()
+        self.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let Some(overlay) = &self.trial else {
             self.healthy()?;
+            self.unsynced.note(offset, data.len());
             return self.file.write(offset, data);
         };
         let mut overlay = overlay.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,5 +287,48 @@ impl StorageBackend for Disk {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn bytes(file: &File) -> Vec<u8> {
+        let disk = FileBackend::new(file.try_clone().unwrap()).unwrap();
+        let mut bytes = vec![0; disk.len().unwrap() as usize];
+        disk.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_no_sync_has_covered_is_written_anew_and_then_forgotten() {
+        let file = tempfile::tempfile().unwrap();
+        let unsynced = Unsynced::default();
+        let broken = Arc::new(AtomicBool::new(false));
+        let disk = Disk::recovered(file.try_clone().unwrap(), &unsynced)
+            .unwrap()
+            .failing_while(Arc::clone(&broken));
+        disk.set_len(5 * PAGE).unwrap();
+        disk.write(10, &[1; 20]).unwrap();
+        disk.sync_data().unwrap();
+        assert!(unsynced.pages().is_empty());
+
+        disk.write(2 * PAGE - 1, &[2; 2]).unwrap();
+        disk.write(4 * PAGE, &[3; 10]).unwrap();
+        broken.store(true, Ordering::SeqCst);
+        assert!(disk.sync_data().is_err());
+        assert_eq!(*unsynced.pages(), BTreeSet::from([1, 2, 4]));
+        drop(disk);
+
+        // Shorter by now: what is gone needs no writing, and the rest comes whole.
+        file.set_len(4 * PAGE + 5).unwrap();
+        let before = bytes(&file);
+        let disk = Disk::recovered(file.try_clone().unwrap(), &unsynced).unwrap();
+        assert!(unsynced.pages().is_empty());
+        assert_eq!(bytes(&file), before);
+        drop(disk);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use redb::{Builder, Database, DatabaseError, StorageError};
 
-use super::disk::Disk;
+use super::disk::{Disk, Unsynced};
 use super::tables::{FORMAT, META};
 use crate::store::StoreError;
 
@@ -84,7 +84,7 @@ fn stamp(database: &Database) -> Result<(), StoreError> {
 }
 
 /// Opens a file for the first time in this process: proves on trial, without writing, that all of it can be read.
-pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+pub(super) fn open(path: &Path, unsynced: &Unsynced) -> Result<Database, StoreError> {
     let unreadable = |reason: &str| StoreError::Unreadable {
         path: path.display().to_string(),
         reason: reason.to_owned(),
@@ -122,12 +122,12 @@ pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
     };
     // redb may panic on a damaged file; here that is one more way to be unreadable.
     catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(unreadable("it is damaged")))?;
-    reopen(path)
+    reopen(path, unsynced)
 }
 
-/// Opens a file that was readable before.
-pub(super) fn reopen(path: &Path) -> Result<Database, StoreError> {
-    let disk = Disk::real(handle(path)?).map_err(|error| explain(path, &error))?;
+/// Opens a file that was readable before, once what earlier handles wrote in vain is on the disk.
+pub(super) fn reopen(path: &Path, unsynced: &Unsynced) -> Result<Database, StoreError> {
+    let disk = Disk::recovered(handle(path)?, unsynced).map_err(|error| explain(path, &error))?;
     Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(disk)

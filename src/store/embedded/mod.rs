@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable as _;
 
+use self::disk::Unsynced;
 use self::rows::{folded, found_session, list_revision, or_empty, put_session, remove_ended};
 use self::tables::{ACCOUNTS, KEYS, KeySeal, META, REVOCATIONS, SESSION_ENDS, SESSIONS};
 use self::threads::{Holder, Threads};
@@ -47,9 +48,10 @@ impl Embedded {
         let path = folder.join(FILE_NAME);
         let seal = Arc::new(KeySeal::new(master, previous)?);
         file::prepare(folder, &path)?;
-        let database = file::open(&path)?;
+        let unsynced = Unsynced::default();
+        let database = file::open(&path, &unsynced)?;
         let again = path.clone();
-        let holder = Holder::new(database, Box::new(move || file::reopen(&again)));
+        let holder = Holder::new(database, Box::new(move || file::reopen(&again, &unsynced)));
         Ok(Embedded {
             threads: Threads::start(holder)?,
             path,
