@@ -30,6 +30,7 @@ mod demo;
 mod disk;
 mod docs;
 mod layers;
+mod nodes;
 mod observing;
 mod outage;
 mod own_sessions;

@@ -9,7 +9,7 @@ mod g_tokens;
 mod i_refresh;
 mod l_logout;
 mod p_exposure;
-mod w_upgrade;
+pub mod w_upgrade;
 
 pub use w_upgrade::open as open_socket;
 

@@ -226,6 +226,7 @@ async fn serve(stream: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
         let script = state.scripts.lock().unwrap().get(&path).cloned();
         let head_only = seen.method == "HEAD";
         let (target, body) = (seen.target.clone(), seen.body.clone());
+        let user = seen.one("x-forwarded-user").map(str::to_owned);
         let wants_close = seen
             .all("connection")
             .iter()
@@ -254,6 +255,10 @@ async fn serve(stream: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
                 let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
                               5\r\nhello\r\n0\r\nx-checksum: abc123\r\n\r\n";
                 stream.write_all(answer.as_bytes()).await?;
+            }
+            "whoami" => {
+                let user = user.as_deref().unwrap_or("nobody");
+                plain(&mut stream, "text/plain", user.as_bytes(), head_only).await?;
             }
             "blob" => blob(&mut stream, state, &target).await?,
             "page" => {

@@ -39,28 +39,11 @@ impl Browser {
     }
 
     pub async fn sign_in(&self, user: &str, password: &str, rd: &str) -> Answer {
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("username", user)
-            .append_pair("password", password)
-            .append_pair("rd", rd)
-            .finish();
-        self.send(
-            Ask::post("/.auth/login", form)
-                .header("content-type", "application/x-www-form-urlencoded")
-                .header("sec-fetch-site", "same-origin")
-                .header("sec-fetch-mode", "navigate")
-                .header("accept", "text/html"),
-        )
-        .await
+        self.send(sign_in_form(user, password, rd)).await
     }
 
     pub async fn sign_out(&self) -> Answer {
-        self.send(
-            Ask::post("/.auth/logout", "")
-                .header("content-type", "application/x-www-form-urlencoded")
-                .header("sec-fetch-site", "same-origin"),
-        )
-        .await
+        self.send(sign_out_form()).await
     }
 
     /// As `fetch()` of a page of the origin.
@@ -97,6 +80,13 @@ impl Browser {
         let answer = connection.ask(self.dress(ask)).await;
         self.take_cookies(&answer);
         answer
+    }
+
+    /// As [`Self::send_on`], where the connection may well be cut.
+    pub async fn try_send_on(&self, connection: &H2, ask: Ask) -> Result<Answer, Lost> {
+        let answer = connection.try_ask(self.dress(ask)).await?;
+        self.take_cookies(&answer);
+        Ok(answer)
     }
 
     /// The request with the user agent and the cookies of this moment.
@@ -237,6 +227,27 @@ impl Jar {
             self.put(name, value);
         }
     }
+}
+
+/// What the sign-in page's form sends.
+pub fn sign_in_form(user: &str, password: &str, rd: &str) -> Ask {
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("username", user)
+        .append_pair("password", password)
+        .append_pair("rd", rd)
+        .finish();
+    Ask::post("/.auth/login", form)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-site", "same-origin")
+        .header("sec-fetch-mode", "navigate")
+        .header("accept", "text/html")
+}
+
+/// What the sign-out page's form sends.
+pub fn sign_out_form() -> Ask {
+    Ask::post("/.auth/logout", "")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-site", "same-origin")
 }
 
 /// The headers `fetch()` adds for a same-origin request.

@@ -42,9 +42,13 @@ impl Door {
     }
 
     pub async fn tcp(&self) -> TcpStream {
+        self.try_tcp().await.expect("the gateway accepts")
+    }
+
+    async fn try_tcp(&self) -> std::io::Result<TcpStream> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(self.from, 0)).unwrap();
-        socket.connect(self.to).await.expect("the gateway accepts")
+        socket.connect(self.to).await
     }
 
     pub async fn tls(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -68,7 +72,7 @@ impl Door {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from(self.host.clone()).unwrap();
         TlsConnector::from(Arc::new(config))
-            .connect(name, self.tcp().await)
+            .connect(name, self.try_tcp().await?)
             .await
     }
 
@@ -96,17 +100,22 @@ impl Door {
 
     /// An HTTP/2 connection to send many requests on.
     pub async fn h2(&self) -> H2 {
-        let stream = self.tls(&[b"h2"]).await.unwrap();
+        self.try_h2().await.expect("an HTTP/2 connection")
+    }
+
+    /// [`Self::h2`], where nobody may be listening.
+    pub async fn try_h2(&self) -> Result<H2, Lost> {
+        let stream = self.tls(&[b"h2"]).await.map_err(|_| Lost)?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .handshake(TokioIo::new(stream))
             .await
-            .unwrap();
+            .map_err(|_| Lost)?;
         tokio::spawn(connection);
-        H2 {
+        Ok(H2 {
             sender,
             host: self.host.clone(),
-        }
+        })
     }
 
     /// One request on an HTTP/1.1 connection of its own, whose answer flows on.

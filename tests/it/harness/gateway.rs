@@ -40,8 +40,18 @@ pub struct Setup {
     tls: String,
     app: SocketAddr,
     with_clock: bool,
+    shared: Option<Shared>,
     environment: Vec<(String, String)>,
     under: Vec<String>,
+}
+
+/// What several gateways have in common.
+#[derive(Clone)]
+struct Shared {
+    /// The store as this one reaches it.
+    store: SocketAddr,
+    secret: PathBuf,
+    clock: Option<Arc<WallClock>>,
 }
 
 /// The routes that most tests need: one of each kind.
@@ -103,6 +113,7 @@ impl Gateway {
             tls: "[tls]\nself_signed = true\n".to_owned(),
             app,
             with_clock: false,
+            shared: None,
             environment: Vec::new(),
             under: Vec::new(),
         }
@@ -367,6 +378,25 @@ impl Setup {
         self
     }
 
+    /// One node of several: with a store elsewhere, the secret in a file, and perhaps everybody's clock.
+    pub fn on_redis(
+        mut self,
+        store: SocketAddr,
+        secret: &Path,
+        clock: Option<Arc<WallClock>>,
+    ) -> Self {
+        self.shared = Some(Shared {
+            store,
+            secret: secret.to_owned(),
+            clock,
+        });
+        self
+    }
+
+    pub fn has_clock(&self) -> bool {
+        self.with_clock
+    }
+
     /// With a wall clock that the test moves.
     pub fn with_clock(mut self) -> Self {
         self.with_clock = true;
@@ -391,9 +421,15 @@ impl Setup {
         } else {
             format!("origin = \"{ORIGIN}\"\n")
         };
+        let store = match &self.shared {
+            Some(Shared { store, secret, .. }) => {
+                format!("kind = \"redis\"\nurl = \"redis://{store}\"\n[secret]\nfile = {secret:?}")
+            }
+            None => String::new(),
+        };
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{origin}{server}\n[server.limits]\n{limits}\n{tls}\n\
-             [session]\n{session}\n[store]\npath = {data:?}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[upstream]]\nname = \"app\"\nurl = \"http://{app}\"\n{upstream}\n{routes}\n{more}\n"
         )
     }
@@ -407,11 +443,16 @@ impl Setup {
                 .unwrap(),
         );
         let folder = keep.path().to_owned();
-        prepared().copy_to(&folder.join("data"));
+        if self.shared.is_none() {
+            prepared().copy_to(&folder.join("data"));
+        }
         std::fs::write(folder.join("gateway.toml"), self.text(&folder.join("data"))).unwrap();
-        let clock = self
-            .with_clock
-            .then(|| Arc::new(WallClock::in_folder(&folder)));
+        let clock = match &self.shared {
+            Some(shared) => shared.clock.clone(),
+            None => self
+                .with_clock
+                .then(|| Arc::new(WallClock::in_folder(&folder))),
+        };
         let logs = Arc::new(Mutex::new(Vec::new()));
         let (child, addr, admin) = spawn(&folder, &self, clock.as_deref(), &logs);
         Gateway {

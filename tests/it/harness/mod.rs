@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod forge;
 pub mod gateway;
+pub mod nodes;
 pub mod prepared;
 pub mod python;
 pub mod redis;
@@ -19,6 +20,7 @@ pub use app::App;
 pub use browser::Browser;
 pub use client::Ask;
 pub use gateway::Gateway;
+pub use nodes::Nodes;
 
 /// The name under which every test gateway is known to its users.
 pub const HOST: &str = "app.test";

@@ -1,0 +1,122 @@
+//! The soak: two hundred browsers with tabs on three nodes behind a load balancer that chooses at random, while nodes are
+//! killed and started, the store stops, networks fail and answers are lost. Honest people are never signed out, nothing is
+//! spent twice, nobody gets another's identity, and every planted thief is found.
+//!
+//! It goes in rounds: for some seconds everything happens at once; then all is mended, the requests under way end, and the
+//! clock moves on by seconds or minutes. So what the contract asks of an honest browser (no request stalls for longer than
+//! the grace) holds on any machine, and hours of session life fit into a minute.
+//!
+//! `VESTIBULE_SOAK_SEED` sets the choices, `VESTIBULE_SOAK_SECONDS` the length, `VESTIBULE_SOAK_BROWSERS` how many.
+
+mod fate;
+mod person;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use self::fate::Fate;
+use self::person::Person;
+use self::world::{Random, World};
+use crate::harness::{App, Gateway, Nodes};
+
+const USERS: usize = 20;
+/// A thief is found after at most so many of the rounds that are followed by more than the grace.
+const ROUNDS_TO_FIND: usize = 6;
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn soak_of_a_minute() {
+    soak(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: ten minutes"]
+async fn soak_of_ten_minutes() {
+    soak(Duration::from_secs(600)).await;
+}
+
+async fn soak(length: Duration) {
+    let length = setting("VESTIBULE_SOAK_SECONDS").map_or(length, Duration::from_secs);
+    let browsers = setting("VESTIBULE_SOAK_BROWSERS").unwrap_or(200);
+    let seed = setting("VESTIBULE_SOAK_SEED").unwrap_or_else(Random::seed);
+    println!("VESTIBULE_SOAK_SEED={seed}");
+    let mut random = Random::new(seed);
+
+    // Each browser has a connection to each node, in this process and in the nodes'.
+    let room = ["--nofile=8192:", "--pid", &std::process::id().to_string()].map(str::to_owned);
+    let raised = std::process::Command::new("prlimit").args(room).status();
+    assert!(raised.unwrap().success(), "no room for 8192 open files");
+    let app = App::start().await;
+    let nodes = Nodes::three(
+        Gateway::before(&app)
+            .with_clock()
+            .limits("shutdown_grace = \"2s\"\n"),
+    )
+    .await;
+    let world = Arc::new(World::of(nodes, USERS));
+    let mut people: Vec<Person> = (0..browsers)
+        .map(|number| Person::new(number, &world, random.split()))
+        .collect();
+    join_all(people.iter_mut().map(Person::sign_in)).await;
+
+    let started = Instant::now();
+    let mut rounds = 0;
+    let mut thieves_left = 0;
+    while started.elapsed() < length || (thieves_left > 0 && rounds < 10_000) {
+        rounds += 1;
+        let over = started.elapsed() >= length;
+        if !over {
+            for _ in 0..1 + random.below(2) {
+                let victim = random.below(people.len());
+                people[victim].is_robbed();
+            }
+        }
+        let fate = Fate::begin(&world, random.split());
+        join_all(people.iter_mut().map(Person::live)).await;
+        fate.end().await;
+        join_all(people.iter_mut().map(Person::settle)).await;
+        app.forget();
+        let pause = match random.below(4) {
+            0 => Duration::from_secs(random.below(20) as u64),
+            1 => Duration::from_secs(40),
+            _ => Duration::from_secs(360),
+        };
+        world.nodes.advance(pause);
+        let past_grace = pause > super::PAST_GRACE - Duration::from_secs(1);
+        for person in &mut people {
+            person.time_passes(past_grace, ROUNDS_TO_FIND);
+        }
+        thieves_left = people.iter().filter(|person| person.has_thief()).count();
+    }
+    let count = &world.counts;
+    let total = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);
+    println!(
+        "{rounds} rounds in {:?}: {} requests, {} renewals, {} answers lost, {} told to come again, {} connections lost, \
+         {} sign-outs; {} faults ({} nodes killed); {} thieves planted, {} found",
+        started.elapsed(),
+        total(&count.requests),
+        world.issued(),
+        total(&count.lost),
+        total(&count.come_again),
+        total(&count.broken),
+        total(&count.sign_outs),
+        total(&count.faults),
+        total(&count.kills),
+        total(&count.thieves),
+        total(&count.found),
+    );
+    assert_eq!(total(&count.thieves), total(&count.found));
+    assert!(total(&count.thieves) > 0 && total(&count.faults) > 0);
+    assert!(world.issued() > people.len(), "hardly anything was renewed");
+}

@@ -1,0 +1,330 @@
+//! One browser of the soak, the person in front of it, and perhaps the thief who has copied its cookies.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::world::{Random, World};
+use crate::harness::browser::{Browser, Jar, as_fetch, sign_in_form, sign_out_form};
+use crate::harness::client::{Answer, Door, H2, Lost};
+use crate::harness::{ACCESS, Ask, PASSWORD};
+
+/// Trying again for longer than this is no service.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+pub struct Person {
+    world: Arc<World>,
+    random: Random,
+    user: String,
+    browser: Browser,
+    session: String,
+    lines: Vec<Option<(SocketAddr, H2)>>,
+    thief: Option<Thief>,
+    number: u64,
+}
+
+struct Thief {
+    browser: Browser,
+    /// How many rounds with a long pause it has lived through.
+    rounds: usize,
+}
+
+impl Person {
+    pub fn new(number: u64, world: &Arc<World>, random: Random) -> Self {
+        let nowhere = Door::new(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let from = format!("127.1.{}.{}", number / 200, number % 200 + 1);
+        Person {
+            user: world.users[number as usize % world.users.len()].clone(),
+            browser: Browser::new(nowhere).at(&from),
+            session: String::new(),
+            lines: world.processes.iter().map(|_| None).collect(),
+            thief: None,
+            world: Arc::clone(world),
+            random,
+            number,
+        }
+    }
+
+    pub fn has_thief(&self) -> bool {
+        self.thief.is_some()
+    }
+
+    /// Somebody elsewhere gets a copy of the cookies.
+    pub fn is_robbed(&mut self) {
+        if self.thief.is_none() && self.browser.refresh().is_some() {
+            let from = format!("127.2.{}.{}", self.number / 200, self.number % 200 + 1);
+            let mut browser = self.browser.copy().at(&from);
+            browser.user_agent = "thief/1.0".to_owned();
+            self.thief = Some(Thief { browser, rounds: 0 });
+            self.world.counts.thieves.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A thief must not get away with it for long.
+    pub fn time_passes(&mut self, past_grace: bool, most: usize) {
+        if let Some(thief) = &mut self.thief {
+            thief.rounds += usize::from(past_grace);
+            assert!(
+                thief.rounds <= most,
+                "a thief of session {} was not found in {most} rounds",
+                self.session
+            );
+        }
+    }
+
+    /// Signs in, however often it takes.
+    pub async fn sign_in(&mut self) {
+        self.browser.restore(Jar::default());
+        let started = Instant::now();
+        loop {
+            let form = sign_in_form(&self.user, PASSWORD, "/");
+            match self.ask(form, false).await {
+                Some(answer) if answer.status == 303 => break,
+                Some(answer) => assert!(
+                    matches!(answer.status, 429 | 503),
+                    "sign-in: {} {}",
+                    answer.status,
+                    answer.text()
+                ),
+                None => {}
+            }
+            assert!(started.elapsed() < PATIENCE, "nobody can sign in");
+        }
+        self.session = self.browser.session();
+    }
+
+    /// A few seconds of somebody's day: pages with several requests at once, now and then a renewal, an answer that is
+    /// lost, a sign-out.
+    pub async fn live(&mut self) {
+        for _ in 0..1 + self.random.below(3) {
+            self.rest().await;
+            if self.random.percent(40) {
+                self.browser.drop_cookie(ACCESS);
+            }
+            let lost = self.random.percent(10);
+            let mut tabs = Vec::new();
+            for _ in 0..1 + self.random.below(3) {
+                let line = self.line().await;
+                let target = ["/whoami", "/page/whoami", "/.auth/me"][self.random.below(3)];
+                tabs.push((line, target));
+            }
+            let answers = join_all(tabs.into_iter().map(async |(line, target)| {
+                let (node, line) = line?;
+                let ask = as_fetch(Ask::get(target));
+                // The jar of this moment goes along; the answer's cookies go into it unless they are lost.
+                let dressed = self.browser.dress(ask);
+                Some((node, target, line.try_ask(dressed).await))
+            }))
+            .await;
+            for (node, target, answer) in answers.into_iter().flatten() {
+                self.take(node, target, answer, lost);
+            }
+            if lost {
+                self.world.counts.lost.fetch_add(1, Ordering::SeqCst);
+            }
+            self.act_as_thief().await;
+        }
+        if self.thief.is_none() && self.random.percent(2) {
+            self.sign_out().await;
+        }
+    }
+
+    /// After the storm: whoever is honest is signed in.
+    pub async fn settle(&mut self) {
+        // Not each time: what was lost stays so over the pause, too.
+        if self.thief.is_none() && self.random.percent(30) {
+            return;
+        }
+        let started = Instant::now();
+        loop {
+            if self.browser.refresh().is_none() {
+                break;
+            }
+            match self.ask(as_fetch(Ask::get("/.auth/me")), true).await {
+                Some(answer) if answer.status == 200 => {
+                    assert_eq!(answer.json()["session"], self.session.as_str());
+                    return;
+                }
+                Some(answer) if answer.status == 401 => break,
+                _ => {}
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the gateway does not come back"
+            );
+        }
+        self.found().await;
+    }
+
+    /// The session is over: right if a thief has it, and then for both; wrong otherwise.
+    async fn found(&mut self) {
+        let Some(thief) = self.thief.take() else {
+            panic!(
+                "session {} of {} was ended by nobody",
+                self.session, self.user
+            );
+        };
+        self.world.counts.found.fetch_add(1, Ordering::SeqCst);
+        for node in 0..self.world.processes.len() {
+            for with_access in [true, false] {
+                let stolen = thief.browser.copy();
+                if !with_access {
+                    stolen.drop_cookie(ACCESS);
+                }
+                self.is_refused(node, &stolen).await;
+            }
+        }
+        self.sign_in().await;
+    }
+
+    /// Every node refuses these cookies, soon.
+    async fn is_refused(&mut self, node: usize, browser: &Browser) {
+        let started = Instant::now();
+        loop {
+            if let Some((_, line)) = self.line_to(node).await {
+                let ask = as_fetch(Ask::get("/whoami"));
+                if let Ok(answer) = browser.copy().try_send_on(&line, ask).await
+                    && answer.status == 401
+                {
+                    return;
+                }
+            }
+            assert!(started.elapsed() < PATIENCE, "an ended session lives on");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn act_as_thief(&mut self) {
+        let Some(thief) = &self.thief else { return };
+        let mut browser = thief.browser.clone();
+        browser.drop_cookie(ACCESS);
+        let node = self.random.below(self.world.processes.len());
+        if let Some(address) = self.world.address(node) {
+            browser.door.to = address;
+            let _ = browser.try_send(as_fetch(Ask::get("/whoami"))).await;
+            self.world.note(&browser);
+        }
+    }
+
+    async fn sign_out(&mut self) {
+        let stolen = self.browser.copy();
+        let started = Instant::now();
+        loop {
+            match self.ask(sign_out_form(), false).await {
+                Some(answer) if matches!(answer.status, 200 | 204 | 303) => break,
+                Some(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+                None => {}
+            }
+            assert!(started.elapsed() < PATIENCE, "nobody can sign out");
+        }
+        self.world.counts.sign_outs.fetch_add(1, Ordering::SeqCst);
+        for node in 0..self.world.processes.len() {
+            self.is_refused(node, &stolen).await;
+        }
+        self.sign_in().await;
+    }
+
+    /// One request to some node; nothing when it did not answer.
+    async fn ask(&mut self, ask: Ask, judged: bool) -> Option<Answer> {
+        let Some((node, line)) = self.line().await else {
+            self.rest().await;
+            return None;
+        };
+        let target = ask.target.clone();
+        let answer = line.try_ask(self.browser.dress(ask)).await;
+        if judged {
+            return self.take(node, &target, answer, false);
+        }
+        self.world.counts.requests.fetch_add(1, Ordering::SeqCst);
+        match answer {
+            Ok(answer) => {
+                self.browser.take_cookies(&answer);
+                self.world.note(&self.browser);
+                if answer.status == 503 || answer.status == 429 {
+                    self.rest().await;
+                }
+                Some(answer)
+            }
+            Err(Lost) => {
+                self.lines[node] = None;
+                self.rest().await;
+                None
+            }
+        }
+    }
+
+    /// Looks at an answer as an honest browser and a suspicious person do.
+    fn take(
+        &mut self,
+        node: usize,
+        target: &str,
+        answer: Result<Answer, Lost>,
+        lost: bool,
+    ) -> Option<Answer> {
+        let counts = &self.world.counts;
+        counts.requests.fetch_add(1, Ordering::SeqCst);
+        let Ok(answer) = answer else {
+            counts.broken.fetch_add(1, Ordering::SeqCst);
+            self.lines[node] = None;
+            return None;
+        };
+        match answer.status {
+            200 if target.ends_with("/me") => {
+                assert_eq!(
+                    answer.json()["user"],
+                    self.user.as_str(),
+                    "somebody else's identity"
+                );
+                assert_eq!(answer.json()["session"], self.session.as_str());
+            }
+            200 => assert_eq!(answer.text(), self.user, "somebody else's identity"),
+            503 => {
+                counts.come_again.fetch_add(1, Ordering::SeqCst);
+                assert!(answer.header("retry-after").is_some());
+                assert!(!answer.sets_cookies(), "an outage touched cookies");
+            }
+            401 => assert!(
+                self.thief.is_some(),
+                "{} of session {} was signed out without a thief, at node {node}",
+                self.user,
+                self.session
+            ),
+            status => panic!("{status}: {}", answer.text()),
+        }
+        if !lost {
+            self.browser.take_cookies(&answer);
+            self.world.note(&self.browser);
+        }
+        Some(answer)
+    }
+
+    /// A connection to a node that the load balancer chooses; none while it is down.
+    async fn line(&mut self) -> Option<(usize, H2)> {
+        let node = self.random.below(self.world.processes.len());
+        self.line_to(node).await
+    }
+
+    async fn line_to(&mut self, node: usize) -> Option<(usize, H2)> {
+        let address = self.world.address(node)?;
+        if let Some((known, line)) = &self.lines[node]
+            && *known == address
+            && !line.sender.is_closed()
+        {
+            return Some((node, line.clone()));
+        }
+        let mut door = self.browser.door.clone();
+        door.to = address;
+        let line = door.try_h2().await.ok()?;
+        self.lines[node] = Some((address, line.clone()));
+        Some((node, line))
+    }
+
+    /// People read, and come again.
+    async fn rest(&mut self) {
+        let pause = Duration::from_millis(50 + self.random.below(700) as u64);
+        tokio::time::sleep(pause).await;
+    }
+}

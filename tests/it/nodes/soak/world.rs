@@ -1,0 +1,122 @@
+//! What all people of the soak share: where the nodes are now, what was issued, what was counted, and chance.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use crate::harness::browser::{Browser, claims};
+use crate::harness::{Gateway, Nodes};
+
+pub struct World {
+    pub nodes: Nodes,
+    /// The nodes' processes, taken out of `nodes`.
+    pub processes: Vec<Arc<Mutex<Gateway>>>,
+    /// Where each node listens now; nothing while it is down.
+    pub addresses: Vec<Mutex<Option<SocketAddr>>>,
+    pub users: Vec<String>,
+    pub counts: Counts,
+    /// Which refresh token belongs to which generation of which session.
+    issued: Mutex<HashMap<(String, u64), String>>,
+}
+
+#[derive(Default)]
+pub struct Counts {
+    pub requests: AtomicUsize,
+    pub lost: AtomicUsize,
+    pub come_again: AtomicUsize,
+    pub broken: AtomicUsize,
+    pub sign_outs: AtomicUsize,
+    pub faults: AtomicUsize,
+    pub kills: AtomicUsize,
+    pub thieves: AtomicUsize,
+    pub found: AtomicUsize,
+}
+
+impl World {
+    pub fn of(mut nodes: Nodes, users: usize) -> Self {
+        let users: Vec<String> = (0..users).map(|number| format!("user{number}")).collect();
+        for user in &users {
+            nodes.nodes[0].add_user(user, &[]);
+        }
+        let processes = std::mem::take(&mut nodes.nodes);
+        World {
+            addresses: processes
+                .iter()
+                .map(|node| Mutex::new(Some(node.addr)))
+                .collect(),
+            processes: processes
+                .into_iter()
+                .map(|node| Arc::new(Mutex::new(node)))
+                .collect(),
+            nodes,
+            users,
+            counts: Counts::default(),
+            issued: Mutex::default(),
+        }
+    }
+
+    pub fn address(&self, node: usize) -> Option<SocketAddr> {
+        *self.addresses[node].lock().unwrap()
+    }
+
+    /// Notes the pair that a browser holds: a generation has one refresh token, whichever node was asked and whatever
+    /// broke. Two would mean that one token was spent twice.
+    pub fn note(&self, browser: &Browser) {
+        let (Some(access), Some(refresh)) = (browser.access(), browser.refresh()) else {
+            return;
+        };
+        let access = claims(&access);
+        let key = (
+            access["sid"].as_str().unwrap().to_owned(),
+            access["gen"].as_u64().unwrap(),
+        );
+        let mut issued = self.issued.lock().unwrap();
+        if let Some(before) = issued.insert(key.clone(), refresh.clone()) {
+            assert_eq!(before, refresh, "generation {} was issued twice", key.1);
+        }
+    }
+
+    /// How many pairs arrived somewhere.
+    pub fn issued(&self) -> usize {
+        self.issued.lock().unwrap().len()
+    }
+}
+
+/// Choices that can be repeated (splitmix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// One that nobody chose.
+    pub fn seed() -> u64 {
+        let mut bytes = [0; 4];
+        aws_lc_rs::rand::fill(&mut bytes).unwrap();
+        u32::from_ne_bytes(bytes).into()
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    /// Another, independent of this one.
+    pub fn split(&mut self) -> Self {
+        Random(self.next())
+    }
+}
