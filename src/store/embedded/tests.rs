@@ -125,7 +125,7 @@ fn a_newer_format_and_a_foreign_database_are_refused() {
     transaction
         .open_table(META)
         .unwrap()
-        .insert("format", tables::FORMAT + 1)
+        .insert("format", tables::ARRANGEMENT + 1)
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
