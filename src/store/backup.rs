@@ -220,7 +220,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Reads a backup. What [`Reader::next`] gives is to be believed only when it has given `None`.
+/// Reads a backup. What [`Reader::next_record`] gives is to be believed only when it has given `None`.
 pub struct Reader<R> {
     from: R,
     mac: hmac::Context,
@@ -276,7 +276,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next record; `None` once all of them were read and the whole proved genuine.
-    pub fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BackupError> {
+    pub fn next_record(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BackupError> {
         if self.ended {
             return Ok(None);
         }
@@ -292,7 +292,7 @@ impl<R: Read> Reader<R> {
 
     /// Reads to the end, and every record with it: what it says of itself, and how much is in it.
     pub fn verify(mut self) -> Result<(Header, Counts), BackupError> {
-        while let Some((kind, bytes)) = self.next()? {
+        while let Some((kind, bytes)) = self.next_record()? {
             readable(kind, &bytes)?;
         }
         Ok((self.header, self.counts))

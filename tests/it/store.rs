@@ -281,3 +281,28 @@ fn a_restore_over_a_damaged_store_is_what_it_is_for() {
     let list = home.run(&["user", "list", "--json"]);
     assert!(String::from_utf8_lossy(&list.stdout).contains("alice"));
 }
+
+#[test]
+fn a_shared_store_is_not_backed_up_here() {
+    let home = Home::new();
+    std::fs::write(home.folder.path().join("master"), "m".repeat(48)).unwrap();
+    let text = minimal(&home.data()).replace(
+        "[store]\n",
+        "[secret]\nfile = \"master\"\n[store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n",
+    );
+    std::fs::write(home.file(), text).unwrap();
+    let path = home.place("b");
+    for arguments in [
+        ["store", "backup", &path],
+        ["store", "verify", &path],
+        ["store", "restore", &path],
+    ] {
+        let output = home.run(&arguments);
+        assert_eq!(code(&output), 2, "{}", said(&output));
+        assert!(
+            said(&output).contains("redis-cli --rdb"),
+            "{}",
+            said(&output)
+        );
+    }
+}

@@ -132,7 +132,7 @@ fn build(
     while more {
         let mut records = Vec::new();
         while records.len() < STEP {
-            match backup.next()? {
+            match backup.next_record()? {
                 Some((kind, bytes)) if extent == Extent::Everything || kind == Kind::Account => {
                     records.push((kind, bytes));
                 }

@@ -34,6 +34,10 @@ pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 
 /// An open table of records by id.
 pub(super) type ById<'t> = Table<'t, &'static [u8; 16], &'static [u8]>;
+/// An open index of ends.
+pub(super) type ByEnd<'t> = Table<'t, (i64, &'static [u8; 16]), ()>;
+/// An open index of users.
+pub(super) type ByUser<'t> = Table<'t, (&'static str, &'static str, &'static [u8; 16]), ()>;
 /// An open table of records by name.
 pub(super) type ByName<'t> = Table<'t, &'static str, &'static [u8]>;
 
@@ -41,17 +45,14 @@ pub(super) type ByName<'t> = Table<'t, &'static str, &'static [u8]>;
 /// costs as much as a lookup.
 pub(super) struct Tables<'t> {
     transaction: &'t WriteTransaction,
-    meta: Slot<'t, &'static str, u32>,
-    sessions: Slot<'t, &'static [u8; 16], &'static [u8]>,
-    session_ends: Slot<'t, (i64, &'static [u8; 16]), ()>,
-    user_sessions: Slot<'t, (&'static str, &'static str, &'static [u8; 16]), ()>,
-    revocations: Slot<'t, &'static str, &'static [u8]>,
-    accounts: Slot<'t, &'static str, &'static [u8]>,
-    keys: Slot<'t, &'static str, &'static [u8]>,
+    meta: Option<Table<'t, &'static str, u32>>,
+    sessions: Option<ById<'t>>,
+    session_ends: Option<ByEnd<'t>>,
+    user_sessions: Option<ByUser<'t>>,
+    revocations: Option<ByName<'t>>,
+    accounts: Option<ByName<'t>>,
+    keys: Option<ByName<'t>>,
 }
-
-/// A table that may not be open yet.
-type Slot<'t, K, V> = Option<Table<'t, K, V>>;
 
 impl<'t> Tables<'t> {
     pub(super) fn of(transaction: &'t WriteTransaction) -> Self {
@@ -75,15 +76,11 @@ impl<'t> Tables<'t> {
         opened(&mut self.sessions, self.transaction, SESSIONS)
     }
 
-    pub(super) fn session_ends(
-        &mut self,
-    ) -> Result<&mut Table<'t, (i64, &'static [u8; 16]), ()>, Stop> {
+    pub(super) fn session_ends(&mut self) -> Result<&mut ByEnd<'t>, Stop> {
         opened(&mut self.session_ends, self.transaction, SESSION_ENDS)
     }
 
-    pub(super) fn user_sessions(
-        &mut self,
-    ) -> Result<&mut Table<'t, (&'static str, &'static str, &'static [u8; 16]), ()>, Stop> {
+    pub(super) fn user_sessions(&mut self) -> Result<&mut ByUser<'t>, Stop> {
         opened(&mut self.user_sessions, self.transaction, USER_SESSIONS)
     }
 
@@ -101,7 +98,7 @@ impl<'t> Tables<'t> {
 }
 
 fn opened<'s, 't, K: Key + 'static, V: Value + 'static>(
-    slot: &'s mut Slot<'t, K, V>,
+    slot: &'s mut Option<Table<'t, K, V>>,
     transaction: &'t WriteTransaction,
     definition: TableDefinition<'_, K, V>,
 ) -> Result<&'s mut Table<'t, K, V>, Stop> {
