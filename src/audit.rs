@@ -108,6 +108,8 @@ pub enum AuditEvent<'a> {
         /// By whom: a word of the gateway.
         by: &'a str,
     },
+    /// The whole store was read out for a backup, by command.
+    StoreBackup,
     /// A cookie of ours came twice with different values: somebody on a sibling domain may be planting one.
     CookieConflict,
 }
@@ -229,6 +231,9 @@ fn append(
                 .text("user", user)
                 .text("change", change)
                 .text("by", by);
+        }
+        AuditEvent::StoreBackup => {
+            line.text("event", "store_backup");
         }
         AuditEvent::CookieConflict => {
             line.text("event", "cookie_conflict");

@@ -86,7 +86,14 @@ mod tests {
         let mut page = Vec::new();
         render(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        for name in ["RUN", "DEMO", "CHECK", "EXPLAIN", "TOKEN INSPECT"] {
+        for name in [
+            "RUN",
+            "DEMO",
+            "CHECK",
+            "EXPLAIN",
+            "STORE RESTORE",
+            "TOKEN INSPECT",
+        ] {
             assert!(
                 page.contains(&format!(".SH VESTIBULE {name}\n")),
                 "{name}: {page}"

@@ -11,6 +11,7 @@ mod operate;
 mod password;
 mod run;
 mod session;
+mod store;
 mod table;
 mod token;
 mod user;
@@ -47,6 +48,7 @@ enum Command {
     User(user::User),
     Session(session::Session),
     Keys(keys::Keys),
+    Store(store::Store),
     Token(token::Token),
     Completions(completions::Completions),
     Man(completions::Man),
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => command.run(),
         Command::Session(command) => command.run(),
         Command::Keys(command) => command.run(),
+        Command::Store(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -86,3 +86,50 @@ impl Client {
             .unwrap_or(Err(ControlError::Timeout))
     }
 }
+
+/// What a running gateway answers to the wish for a backup.
+pub enum Backup {
+    /// Its bytes, read with a timeout; only the end that they carry themselves makes them whole.
+    Bytes(std::os::unix::net::UnixStream),
+    /// It does not give one.
+    Answer(Response),
+}
+
+/// Longest line in front of a backup: a refusal.
+const MAX_LINE: usize = 64 * 1024;
+
+impl Client {
+    /// Asks for a backup.
+    pub async fn backup(self) -> Result<Backup, ControlError> {
+        let Client { mut stream, path } = self;
+        let failed = |source| ControlError::Socket {
+            path: path.clone(),
+            source,
+        };
+        let exchange = async {
+            let mut line = serde_json::to_vec(&Request::StoreBackup)?;
+            line.push(b'\n');
+            stream.write_all(&line).await.map_err(failed)?;
+            // Byte by byte: what follows the line is not to be touched.
+            let mut answer = Vec::new();
+            while answer.last() != Some(&b'\n') && answer.len() < MAX_LINE {
+                match stream.read_u8().await {
+                    Ok(byte) => answer.push(byte),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            Ok(serde_json::from_slice(&answer)?)
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .unwrap_or(Err(ControlError::Timeout))?;
+        if answer != Response::Backup {
+            return Ok(Backup::Answer(answer));
+        }
+        let bytes = stream.into_std().map_err(failed)?;
+        bytes.set_nonblocking(false).map_err(failed)?;
+        bytes.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(Backup::Bytes(bytes))
+    }
+}

@@ -20,8 +20,8 @@ use crate::auth::{ClientAddr, SessionId};
 use crate::clock::Timestamp;
 use crate::session::KeyInfo;
 
-pub use client::{Client, Control};
-pub use operator::{OfflineError, Operator};
+pub use client::{Backup, Client, Control};
+pub use operator::{OfflineError, Operator, SHARED_STORE};
 pub use token::{Judgement, RefreshInfo, TokenText};
 
 /// The name of the socket within the store's folder.
@@ -136,6 +136,8 @@ pub enum Request {
     KeysList,
     /// Make a new signing key; the old ones verify until nothing they signed can live.
     KeysRotate,
+    /// Read out the whole store as it is now.
+    StoreBackup,
     /// Judge a token; changes nothing.
     TokenCheck {
         /// The token.
@@ -179,6 +181,8 @@ pub enum Response {
         /// Its id.
         kid: String,
     },
+    /// The bytes of the backup follow this line, to the end of the connection.
+    Backup,
     /// What a token is worth here.
     Token {
         /// It.

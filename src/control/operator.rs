@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::token::{self, Judgement, RefreshInfo};
 use super::{Request, Response, SessionInfo, UserInfo, Why};
 use crate::accounts::{AccountError, Accounts, NewAccount};
@@ -19,8 +21,12 @@ use crate::session::{
     self, By, Ending, IdentitySource, KeysError, OpenError, Reason, Refreshed, Sessions,
     SourceUnavailable,
 };
-use crate::store::{self, Account, Store, StoreError};
+use crate::store::{self, Account, BackupStream, Store, StoreError};
 use crate::units::Secret;
+
+/// What to do about a backup of a store that many nodes share.
+pub const SHARED_STORE: &str = "a shared store is backed up by its own means: its snapshots (`redis-cli --rdb FILE`) or \
+    append-only files; after an old one was restored, run `vestibule session revoke --all`";
 
 /// Why a store could not be operated on without a gateway.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,8 @@ pub struct Operator {
     accounts: Accounts,
     audit: Option<Arc<Audit>>,
     clock: Clock,
+    /// One backup at a time: each holds on to a state of the store, which cannot give back its space meanwhile.
+    backing_up: Arc<Semaphore>,
 }
 
 impl Operator {
@@ -56,6 +64,7 @@ impl Operator {
             sessions,
             audit,
             clock,
+            backing_up: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -99,6 +108,25 @@ impl Operator {
             Ok(response) => response,
             Err(error) => error.into(),
         }
+    }
+
+    /// A backup of the store as it is now, and the right to take it: nobody else may while that is held.
+    pub(super) fn backup(&self) -> Result<(BackupStream, OwnedSemaphorePermit), Response> {
+        let refused = |why, message: &str| Response::Refused {
+            why,
+            message: message.to_owned(),
+        };
+        let turn = Arc::clone(&self.backing_up)
+            .try_acquire_owned()
+            .map_err(|_| refused(Why::Taken, "another backup is under way; try again later"))?;
+        let stream = self
+            .store
+            .backup(self.clock.now())
+            .ok_or_else(|| refused(Why::Unknown, SHARED_STORE))?;
+        if let Some(audit) = &self.audit {
+            audit.record(&AuditEvent::StoreBackup);
+        }
+        Ok((stream, turn))
     }
 
     async fn run(&self, request: Request, by: By) -> Result<Response, Failure> {
@@ -187,6 +215,8 @@ impl Operator {
             Request::KeysRotate => Response::KeyRotated {
                 kid: self.sessions.rotate_keys(self.clock.now()).await?,
             },
+            // Its answer is not one line: the control socket takes it from `backup`.
+            Request::StoreBackup => return Err(Failure::Socket),
             Request::TokenCheck { token } => Response::Token {
                 judgement: self.judge(&token.0).await?,
             },
@@ -279,6 +309,8 @@ enum Failure {
     Keys(#[from] KeysError),
     #[error("there is no live session with that id")]
     NoSession,
+    #[error("a backup is only given through the control socket")]
+    Socket,
 }
 
 impl From<Failure> for Response {
@@ -289,7 +321,8 @@ impl From<Failure> for Response {
             Failure::Account(AccountError::Store(_)) | Failure::Store(_) | Failure::Keys(_) => {
                 Why::Unavailable
             }
-            Failure::Account(
+            Failure::Socket
+            | Failure::Account(
                 AccountError::Name
                 | AccountError::Email
                 | AccountError::DisplayName

@@ -6,17 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::socket::ShortPath;
-use super::{ControlError, MAX_REQUEST, Operator, Response, SOCKET_NAME, Why};
+use super::{ControlError, MAX_REQUEST, Operator, Request, Response, SOCKET_NAME, Why};
 use crate::session::By;
+use crate::store::BackupStream;
 
 /// How long a caller may take to ask, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the taker of a backup may take for each piece: its disk may be slow.
+const BACKUP_PATIENCE: Duration = Duration::from_secs(60);
 /// Most callers at once.
 const AT_ONCE: usize = 16;
 
@@ -94,19 +99,55 @@ async fn serve(mut stream: UnixStream, operator: &Operator) {
         return;
     }
     let answer = match serde_json::from_slice(&line) {
+        Ok(Request::StoreBackup) if line.ends_with(b"\n") => match operator.backup() {
+            Ok((pieces, turn)) => {
+                stream_backup(&mut writing, pieces).await;
+                drop(turn);
+                return;
+            }
+            Err(refusal) => refusal,
+        },
         Ok(request) if line.ends_with(b"\n") => operator.execute(request, By::CommandLine).await,
         Ok(_) => malformed("it does not end with a line feed".to_owned()),
         Err(error) => malformed(error.to_string()),
     };
-    let Ok(mut answer) = serde_json::to_vec(&answer) else {
-        return;
-    };
-    answer.push(b'\n');
     let _ = tokio::time::timeout(PATIENCE, async {
-        writing.write_all(&answer).await?;
+        write_line(&mut writing, &answer).await?;
         writing.shutdown().await
     })
     .await;
+}
+
+async fn write_line(
+    writing: &mut (impl AsyncWrite + Unpin),
+    answer: &Response,
+) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    writing.write_all(&line).await
+}
+
+/// A backup that fails ends early, which its reader notices: it lacks its end.
+async fn stream_backup(writing: &mut (impl AsyncWrite + Unpin), mut pieces: BackupStream) {
+    let given = tokio::time::timeout(PATIENCE, write_line(writing, &Response::Backup)).await;
+    if !matches!(given, Ok(Ok(()))) {
+        return;
+    }
+    while let Some(piece) = pieces.recv().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => {
+                tracing::warn!(%error, "a backup was cut short: the store could not be read to the end");
+                return;
+            }
+        };
+        let taken = tokio::time::timeout(BACKUP_PATIENCE, writing.write_all(&piece)).await;
+        if !matches!(taken, Ok(Ok(()))) {
+            tracing::warn!("a backup was cut short: whoever asked for it does not take it");
+            return;
+        }
+    }
+    let _ = tokio::time::timeout(PATIENCE, writing.shutdown()).await;
 }
 
 fn malformed(reason: String) -> Response {

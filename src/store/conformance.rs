@@ -70,6 +70,20 @@ fn key(kid: &str, retires_at: Option<Timestamp>) -> StoredKey {
     }
 }
 
+/// One record of each kind.
+pub(crate) async fn all_kinds(store: &dyn Store) {
+    store.create_session(&session(1, "alice")).await.unwrap();
+    store.create_account(&account("alice")).await.unwrap();
+    let keys = [key("k1", None)];
+    store.replace_keys(&keys, Revision::NONE).await.unwrap();
+    let revocation = RevocationRecord {
+        target: RevocationTarget::All,
+        at: NOW,
+        until: NOW.plus(Duration::from_secs(300)),
+    };
+    store.put_revocation(&revocation).await.unwrap();
+}
+
 /// Every case, one after the other, on a store that holds nothing yet.
 pub(crate) async fn all(store: Arc<dyn Store>) {
     store.probe().await.unwrap();

@@ -1,6 +1,7 @@
 //! Where sessions, accounts, keys and revocations are kept: one trait, several implementations that all pass one
 //! conformance suite. Must not decide anything: rules are in `auth`, this keeps and compares.
 
+pub mod backup;
 pub mod embedded;
 mod feed;
 pub mod master_key;
@@ -24,6 +25,7 @@ use crate::auth::rotation::SessionRecord;
 use crate::clock::{Clock, Timestamp};
 use crate::units::Secret;
 
+pub use backup::BackupStream;
 pub use embedded::Embedded;
 pub use feed::{FEED_BOUND, Feed, FeedEvent};
 pub use master_key::{MasterKeyError, master_key};
@@ -236,6 +238,11 @@ pub trait Store: Send + Sync + 'static {
     /// only. To be called within a runtime, which then does the reading. [`Store::put_revocation`] and
     /// [`Store::replace_keys`] publish together with their write, and reach their own node's feed too.
     fn feed(&self) -> Option<Feed>;
+
+    /// A backup of everything as it is now, while others go on. `None`: the store has means of its own.
+    fn backup(&self, _taken_at: Timestamp) -> Option<BackupStream> {
+        None
+    }
 
     /// Whether the store can read and write now.
     fn probe(&self) -> StoreFuture<'_, ()>;

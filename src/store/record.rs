@@ -4,8 +4,8 @@
 //! was written by a newer one: refused, never guessed, so that old and new nodes can share a store. Must not know where
 //! the bytes are kept.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{Revision, StoreError, Stored};
 
@@ -32,6 +32,15 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Stored<T>, Sto
     let (revision, json) = split(bytes)?;
     let record = serde_json::from_slice(json).map_err(|error| damaged(&error))?;
     Ok(Stored { record, revision })
+}
+
+/// Those fields of the record that `T` has, borrowed from the bytes where they can be, and its revision.
+pub(super) fn decode_part<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<(T, Revision), StoreError> {
+    let (revision, json) = split(bytes)?;
+    let part = serde_json::from_slice(json).map_err(|error| damaged(&error))?;
+    Ok((part, revision))
 }
 
 fn split(bytes: &[u8]) -> Result<(Revision, &[u8]), StoreError> {

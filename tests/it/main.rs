@@ -37,4 +37,5 @@ mod own_sessions;
 mod proxying;
 mod sign_in;
 mod stalls;
+mod store;
 mod tls;

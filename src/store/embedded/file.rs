@@ -2,16 +2,20 @@
 //!
 //! Must not write to a file that it refuses.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::disk::{Disk, Unsynced};
-use super::tables::{FORMAT, META};
+use super::rows;
+use super::tables::{ARRANGEMENT, META, Tables};
+use super::threads::Stop;
 use crate::store::StoreError;
 
 /// The first bytes of every redb file.
@@ -21,70 +25,87 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// Makes folder and file where they are missing. A file that is there is not touched.
 pub(super) fn prepare(folder: &Path, path: &Path) -> Result<(), StoreError> {
-    let unavailable = |what: &str, error: &io::Error| {
-        StoreError::Unavailable(format!("{what} {}: {error}", folder.display()))
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| unavailable("cannot make the folder", &error))?;
+    make_folder(folder)?;
     if path
         .try_exists()
-        .map_err(|error| unavailable("cannot look into", &error))?
+        .map_err(|error| unavailable("cannot look into", folder, &error))?
     {
         return Ok(());
     }
     // Made under another name and linked into place whole: nobody ever sees half a store, and of two processes that
     // start together one makes it and the other finds it.
     let half = folder.join(format!(".store-{}.new", uuid::Uuid::now_v7()));
-    let made = (|| -> Result<(), StoreError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&half)
-            .map_err(|error| unavailable("cannot write to", &error))?;
-        let disk = Disk::real(file).map_err(|error| explain(path, &error))?;
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(disk)
-            .map_err(|error| explain(path, &error))?;
-        stamp(&database)?;
-        drop(database);
-        match fs::hard_link(&half, path) {
+    let made = make(&half)
+        .map(drop)
+        .and_then(|()| match fs::hard_link(&half, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(unavailable("cannot write to", &error))
+                Err(unavailable("cannot write to", folder, &error))
             }
             _ => Ok(()),
-        }
-    })();
+        });
     let _ = fs::remove_file(&half);
     made?;
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(|error| unavailable("cannot write to", &error))
+        .map_err(|error| unavailable("cannot write to", folder, &error))
+}
+
+/// Makes the folder where it is missing, for its owner only.
+pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unavailable("cannot make the folder", folder, &error))
+}
+
+/// Makes an empty store in a file that must not be there yet.
+pub(super) fn make(path: &Path) -> Result<Database, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| unavailable("cannot write to", path, &error))?;
+    let disk = Disk::real(file).map_err(|error| explain(path, &error))?;
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(disk)
+        .map_err(|error| explain(path, &error))?;
+    stamp(&database)?;
+    Ok(database)
+}
+
+fn unavailable(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{what} {}: {error}", path.display()))
 }
 
 fn stamp(database: &Database) -> Result<(), StoreError> {
     let unavailable = |error: redb::Error| StoreError::Unavailable(error.to_string());
-    let mut transaction = database
+    let transaction = database
         .begin_write()
         .map_err(|error| unavailable(error.into()))?;
-    transaction.set_quick_repair(true);
     transaction
         .open_table(META)
         .map_err(|error| unavailable(error.into()))?
-        .insert("format", FORMAT)
+        .insert("format", ARRANGEMENT)
         .map_err(|error| unavailable(error.into()))?;
     transaction
         .commit()
         .map_err(|error| unavailable(error.into()))
 }
 
-/// Opens a file for the first time in this process: proves on trial, without writing, that all of it can be read.
+/// Opens a file for the first time in this process, once it is proved.
 pub(super) fn open(path: &Path, unsynced: &Unsynced) -> Result<Database, StoreError> {
+    prove(path)?;
+    let database = reopen(path, unsynced)?;
+    arrange(path, &database)?;
+    Ok(database)
+}
+
+/// Proves on trial, without writing, that all of a file can be read.
+pub(super) fn prove(path: &Path) -> Result<(), StoreError> {
     let unreadable = |reason: &str| StoreError::Unreadable {
         path: path.display().to_string(),
         reason: reason.to_owned(),
@@ -121,17 +142,48 @@ pub(super) fn open(path: &Path, unsynced: &Unsynced) -> Result<Database, StoreEr
         format_known(path, &database)
     };
     // redb may panic on a damaged file; here that is one more way to be unreadable.
-    catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(unreadable("it is damaged")))?;
-    reopen(path, unsynced)
+    catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(unreadable("it is damaged")))
+}
+
+/// Brings a file of an older arrangement to the present one, in one commit.
+fn arrange(path: &Path, database: &Database) -> Result<(), StoreError> {
+    let outcome = (|| -> Result<(), Stop> {
+        let transaction = database.begin_write()?;
+        let rearranged = rows::rearrange(&mut Tables::of(&transaction))?;
+        if rearranged {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(())
+    })();
+    outcome.map_err(|stop| match stop {
+        Stop::Refused(error) => error,
+        Stop::Failed(reason) => StoreError::Unavailable(format!("{}: {reason}", path.display())),
+    })
 }
 
 /// Opens a file that was readable before, once what earlier handles wrote in vain is on the disk.
 pub(super) fn reopen(path: &Path, unsynced: &Unsynced) -> Result<Database, StoreError> {
-    let disk = Disk::recovered(handle(path)?, unsynced).map_err(|error| explain(path, &error))?;
-    Builder::new()
+    let file = handle(path)?;
+    let opened = file.metadata();
+    let disk = Disk::recovered(file, unsynced).map_err(|error| explain(path, &error))?;
+    let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(disk)
-        .map_err(|error| explain(path, &error))
+        .map_err(|error| explain(path, &error))?;
+    // A restore may have put another file in its place before this one was locked.
+    match (opened, fs::metadata(path)) {
+        (Ok(opened), Ok(named)) if same_file(&opened, &named) => Ok(database),
+        _ => Err(StoreError::InUse {
+            path: path.display().to_string(),
+        }),
+    }
+}
+
+/// Whether two names, or a name and a handle, are of one file.
+pub(super) fn same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// The file, never a new one.
@@ -155,10 +207,10 @@ fn format_known(path: &Path, database: &Database) -> Result<(), StoreError> {
         Ok(format)
     })();
     match found {
-        Ok(Some(found)) if found <= FORMAT => Ok(()),
+        Ok(Some(found)) if found <= ARRANGEMENT => Ok(()),
         Ok(Some(found)) => Err(StoreError::NewerFormat {
             found,
-            known: FORMAT,
+            known: ARRANGEMENT,
         }),
         Ok(None) | Err(redb::Error::TableDoesNotExist(_)) => Err(StoreError::Unreadable {
             path: path.display().to_string(),

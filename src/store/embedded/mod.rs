@@ -5,7 +5,9 @@
 
 mod disk;
 mod file;
+mod restore;
 mod rows;
+mod snapshot;
 mod tables;
 mod threads;
 
@@ -15,12 +17,13 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::ReadableTable as _;
+use redb::{ReadTransaction, ReadableTable as _};
 
 use self::disk::Unsynced;
-use self::rows::{folded, found_session, list_revision, or_empty, put_session, remove_ended};
-use self::tables::{ACCOUNTS, KEYS, KeySeal, META, REVOCATIONS, SESSION_ENDS, SESSIONS};
-use self::threads::{Holder, Threads};
+use self::rows::{folded, list_revision, or_empty};
+use self::tables::{ACCOUNTS, KEYS, KeySeal, REVOCATIONS, SESSIONS};
+use self::threads::{Batch, Holder, Threads};
+use super::backup::{BackupKeys, BackupStream, Header};
 use super::seal::SealedKey;
 use super::{
     Account, Feed, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
@@ -31,14 +34,19 @@ use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
 use crate::units::Secret;
 
+pub use self::restore::{Extent, RestoreError, Restored, restore};
+
 /// The name of the file within the store's folder.
 pub const FILE_NAME: &str = "store.redb";
+/// How many rows a sweep removes per commit: renewals share those commits and must not wait for long ones.
+const SWEEP: usize = 128;
 
 /// A store in one file.
 pub struct Embedded {
     path: PathBuf,
     threads: Threads,
     seal: Arc<KeySeal>,
+    backup_keys: Arc<BackupKeys>,
 }
 
 impl Embedded {
@@ -56,6 +64,7 @@ impl Embedded {
             threads: Threads::start(holder)?,
             path,
             seal,
+            backup_keys: Arc::new(BackupKeys::new(master, previous)?),
         })
     }
 
@@ -84,6 +93,7 @@ impl Embedded {
             threads: Threads::start(Holder::new(opener()?, Box::new(opener)))?,
             path,
             seal: Arc::new(KeySeal::new(&Secret::new([7; 32]), &[])?),
+            backup_keys: Arc::new(BackupKeys::new(&Secret::new([7; 32]), &[])?),
         })
     }
 }
@@ -104,13 +114,24 @@ impl Store for Embedded {
 
     fn create_session<'a>(&'a self, record: &'a SessionRecord) -> StoreFuture<'a, Revision> {
         let record = record.clone();
-        Box::pin(self.threads.write(move |batch| {
-            if found_session(batch.look(), &record.id)?.is_some() {
-                return Err(StoreError::Unavailable("the session id is taken".to_owned()).into());
-            }
-            put_session(batch.change(), &record, Revision(1))?;
-            Ok(Revision(1))
-        }))
+        Box::pin(async move {
+            let bytes = tables::encode(&record, Revision(1))?;
+            self.threads
+                .write(move |batch| {
+                    let taken = batch
+                        .look()
+                        .sessions()?
+                        .get(record.id.as_bytes())?
+                        .is_some();
+                    if taken {
+                        let taken = "the session id is taken".to_owned();
+                        return Err(StoreError::Unavailable(taken).into());
+                    }
+                    rows::add_session(batch.change(), &record, &bytes)?;
+                    Ok(Revision(1))
+                })
+                .await
+        })
     }
 
     fn replace_session<'a>(
@@ -119,21 +140,23 @@ impl Store for Embedded {
         expected: Revision,
     ) -> StoreFuture<'a, Replaced> {
         let record = record.clone();
-        Box::pin(self.threads.write(move |batch| {
-            let Some(current) = found_session(batch.look(), &record.id)? else {
-                return Ok(Replaced::Missing);
-            };
-            if current.revision != expected {
-                return Ok(Replaced::Conflict);
-            }
-            let revision = Revision(expected.0.saturating_add(1));
-            let transaction = batch.change();
-            transaction
-                .open_table(SESSION_ENDS)?
-                .remove((current.record.ends_at().as_millis(), record.id.as_bytes()))?;
-            put_session(transaction, &record, revision)?;
-            Ok(Replaced::Committed(revision))
-        }))
+        let revision = Revision(expected.0.saturating_add(1));
+        Box::pin(async move {
+            // Here and not on the writer's thread, which everybody waits for.
+            let bytes = tables::encode(&record, revision)?;
+            self.threads
+                .write(move |batch| {
+                    let Some(current) = rows::compare_session(batch.look(), &record)? else {
+                        return Ok(Replaced::Missing);
+                    };
+                    if current.revision() != expected {
+                        return Ok(Replaced::Conflict);
+                    }
+                    rows::change_session(batch.change(), &current, &record, &bytes)?;
+                    Ok(Replaced::Committed(revision))
+                })
+                .await
+        })
     }
 
     fn sessions<'a>(
@@ -141,50 +164,77 @@ impl Store for Embedded {
         user: Option<(&'a str, &'a str)>,
         now: Timestamp,
     ) -> StoreFuture<'a, Vec<SessionRecord>> {
+        let live =
+            move |record: &SessionRecord| record.revoked_at.is_none() && now < record.ends_at();
         let user = user.map(|(provider, user)| (provider.to_owned(), user.to_owned()));
-        Box::pin(self.threads.read(move |transaction| {
-            let Some(table) = or_empty(transaction.open_table(SESSIONS))? else {
-                return Ok(Vec::new());
-            };
-            let mut found = Vec::new();
-            for entry in table.iter()? {
-                let (_, bytes) = entry?;
-                let record = tables::decode::<SessionRecord>(bytes.value())?.record;
-                let wanted = user.as_ref().is_none_or(|(provider, user)| {
-                    record.identity.provider == *provider && record.identity.user == *user
-                });
-                if wanted && record.revoked_at.is_none() && now < record.ends_at() {
-                    found.push(record);
+        Box::pin(async move {
+            let mut found = match user {
+                Some((provider, user)) => {
+                    let look = move |transaction: &ReadTransaction| {
+                        rows::sessions_of(transaction, &provider, &user)
+                    };
+                    self.threads.read(look).await?
                 }
-            }
+                None => {
+                    let look = move |transaction: &ReadTransaction| {
+                        let mut found = Vec::new();
+                        rows::all_sessions(transaction, |record| {
+                            if live(&record) {
+                                found.push(record);
+                            }
+                        })?;
+                        Ok(found)
+                    };
+                    self.threads.scan(look).await?
+                }
+            };
+            found.retain(live);
             found.sort_by_key(|record| (record.created_at, record.id));
             Ok(found)
-        }))
+        })
     }
 
     fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize> {
-        Box::pin(
-            self.threads
-                .write(move |batch| remove_ended(batch.change(), now)),
-        )
+        Box::pin(async move {
+            let mut removed = 0;
+            loop {
+                let step =
+                    move |batch: &mut Batch<'_>| rows::sweep_sessions(batch.change(), now, SWEEP);
+                let swept = self.threads.write(step).await?;
+                removed += swept.removed;
+                if !swept.more {
+                    break;
+                }
+            }
+            let look =
+                move |transaction: &ReadTransaction| rows::revocations_over(transaction, now);
+            let over = self.threads.scan(look).await?;
+            for keys in over.chunks(SWEEP) {
+                let keys = keys.to_vec();
+                let step = move |batch: &mut Batch<'_>| {
+                    rows::forget_revocations(batch.change(), &keys, now)
+                };
+                removed += self.threads.write(step).await?;
+            }
+            Ok(removed)
+        })
     }
 
     fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()> {
         let revocation = revocation.clone();
         Box::pin(self.threads.write(move |batch| {
-            let key = serde_json::to_string(&revocation.target)
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let key = rows::target_key(&revocation)?;
             let bytes = tables::encode(&revocation, Revision(1))?;
             batch
                 .change()
-                .open_table(REVOCATIONS)?
+                .revocations()?
                 .insert(key.as_str(), bytes.as_slice())?;
             Ok(())
         }))
     }
 
     fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>> {
-        Box::pin(self.threads.read(move |transaction| {
+        Box::pin(self.threads.scan(move |transaction| {
             let Some(table) = or_empty(transaction.open_table(REVOCATIONS))? else {
                 return Ok(Vec::new());
             };
@@ -231,18 +281,14 @@ impl Store for Embedded {
         let account = account.clone();
         Box::pin(self.threads.write(move |batch| {
             let key = folded(&account.name);
-            let taken = batch
-                .look()
-                .open_table(ACCOUNTS)?
-                .get(key.as_str())?
-                .is_some();
+            let taken = batch.look().accounts()?.get(key.as_str())?.is_some();
             if taken {
                 return Ok(Replaced::Conflict);
             }
             let bytes = tables::encode(&account, Revision(1))?;
             batch
                 .change()
-                .open_table(ACCOUNTS)?
+                .accounts()?
                 .insert(key.as_str(), bytes.as_slice())?;
             Ok(Replaced::Committed(Revision(1)))
         }))
@@ -256,7 +302,7 @@ impl Store for Embedded {
         let account = account.clone();
         Box::pin(self.threads.write(move |batch| {
             let key = folded(&account.name);
-            let found = match batch.look().open_table(ACCOUNTS)?.get(key.as_str())? {
+            let found = match batch.look().accounts()?.get(key.as_str())? {
                 Some(bytes) => Some(tables::revision(bytes.value())?),
                 None => None,
             };
@@ -269,7 +315,7 @@ impl Store for Embedded {
             let bytes = tables::encode(&account, revision)?;
             batch
                 .change()
-                .open_table(ACCOUNTS)?
+                .accounts()?
                 .insert(key.as_str(), bytes.as_slice())?;
             Ok(Replaced::Committed(revision))
         }))
@@ -278,7 +324,7 @@ impl Store for Embedded {
     fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         let key = folded(name);
         Box::pin(self.threads.write(move |batch| {
-            let mut table = batch.change().open_table(ACCOUNTS)?;
+            let table = batch.change().accounts()?;
             let removed = table.remove(key.as_str())?.is_some();
             Ok(removed)
         }))
@@ -318,7 +364,7 @@ impl Store for Embedded {
         let seal = Arc::clone(&self.seal);
         Box::pin(self.threads.write(move |batch| {
             let mut revisions = Vec::new();
-            for entry in batch.look().open_table(KEYS)?.iter()? {
+            for entry in batch.look().keys()?.iter()? {
                 let (_, bytes) = entry?;
                 revisions.push(tables::revision(bytes.value())?);
             }
@@ -330,7 +376,7 @@ impl Store for Embedded {
             for key in seal.seal_all(&keys)? {
                 rows.push((key.kid.clone(), tables::encode(&key, revision)?));
             }
-            let mut table = batch.change().open_table(KEYS)?;
+            let table = batch.change().keys()?;
             table.retain(|_, _| false)?;
             for (kid, bytes) in &rows {
                 table.insert(kid.as_str(), bytes.as_slice())?;
@@ -343,12 +389,25 @@ impl Store for Embedded {
         None
     }
 
+    fn backup(&self, taken_at: Timestamp) -> Option<BackupStream> {
+        let header = Header {
+            taken_at,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let holder = Arc::clone(self.threads.holder());
+        Some(snapshot::start(
+            holder,
+            Arc::clone(&self.backup_keys),
+            header,
+        ))
+    }
+
     fn probe(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.threads.write(|batch| {
             batch
                 .change()
-                .open_table(META)?
-                .insert("format", tables::FORMAT)?;
+                .meta()?
+                .insert("format", tables::ARRANGEMENT)?;
             Ok(())
         }))
     }

@@ -1,13 +1,21 @@
 //! Rows of the tables within a transaction: reading, writing and removing them together with what points at them.
+//!
+//! Every session has an entry in the index of ends that is not later than its end, and one in the index of users. Must not
+//! know threads.
 
-use redb::{ReadableTable as _, TableError, WriteTransaction};
+use std::borrow::Cow;
 
-use super::tables::{self, REVOCATIONS, SESSION_ENDS, SESSIONS};
+use redb::{ReadTransaction, ReadableTable as _, TableError};
+use serde::Deserialize;
+
+use super::tables::{self, ARRANGEMENT, REVOCATIONS, SESSIONS, Tables, USER_SESSIONS};
 use super::threads::Stop;
-use crate::auth::SessionId;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
-use crate::store::{Revision, RevocationRecord, Stored};
+use crate::store::{Revision, RevocationRecord, StoreError, Stored};
+
+/// Sessions that are held in memory at once while a file is rearranged.
+const STEP: usize = 1000;
 
 /// The revision of the list of keys: each row carries it.
 pub(super) fn list_revision(rows: impl IntoIterator<Item = Revision>) -> Revision {
@@ -16,6 +24,12 @@ pub(super) fn list_revision(rows: impl IntoIterator<Item = Revision>) -> Revisio
 
 pub(super) fn folded(name: &str) -> String {
     name.to_lowercase()
+}
+
+/// The key of a revocation: there is one per target.
+pub(super) fn target_key(revocation: &RevocationRecord) -> Result<String, StoreError> {
+    serde_json::to_string(&revocation.target)
+        .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
 /// A table that was never written is an empty one.
@@ -27,58 +41,259 @@ pub(super) fn or_empty<T>(result: Result<T, TableError>) -> Result<Option<T>, St
     }
 }
 
-pub(super) fn put_session(
-    transaction: &WriteTransaction,
+/// Keeps a session that was not there; `bytes` is the record as it is stored.
+pub(super) fn add_session(
+    tables: &mut Tables<'_>,
     record: &SessionRecord,
-    revision: Revision,
+    bytes: &[u8],
 ) -> Result<(), Stop> {
-    let bytes = tables::encode(record, revision)?;
     let id = record.id.as_bytes();
-    transaction
-        .open_table(SESSIONS)?
-        .insert(id, bytes.as_slice())?;
-    transaction
-        .open_table(SESSION_ENDS)?
-        .insert((record.ends_at().as_millis(), id), ())?;
+    let ends = record.ends_at().as_millis();
+    tables.sessions()?.insert(id, bytes)?;
+    tables.session_ends()?.insert((ends, id), ())?;
+    tables.user_sessions()?.insert(user_key(record), ())?;
     Ok(())
 }
 
-pub(super) fn found_session(
-    transaction: &WriteTransaction,
-    id: &SessionId,
-) -> Result<Option<Stored<SessionRecord>>, Stop> {
-    let table = transaction.open_table(SESSIONS)?;
-    let found = table.get(id.as_bytes())?;
-    Ok(match found {
-        Some(bytes) => Some(tables::decode(bytes.value())?),
-        None => None,
+/// What the indexes know of a session.
+#[derive(Deserialize)]
+struct Indexed<'a> {
+    #[serde(borrow)]
+    identity: Whose<'a>,
+    idle_expires_at: Timestamp,
+    absolute_expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Whose<'a> {
+    #[serde(borrow)]
+    provider: Cow<'a, str>,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+}
+
+/// What a session is compared with.
+pub(super) struct Compared {
+    revision: Revision,
+    ends_sooner: bool,
+    /// Provider and user under which it is listed, when those change.
+    listed: Option<(String, String)>,
+}
+
+impl Compared {
+    /// Which version it is.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+/// Looks at the session that `next` is to replace; `None` when there is none.
+pub(super) fn compare_session(
+    tables: &mut Tables<'_>,
+    next: &SessionRecord,
+) -> Result<Option<Compared>, Stop> {
+    let sessions = tables.sessions()?;
+    let Some(bytes) = sessions.get(next.id.as_bytes())? else {
+        return Ok(None);
+    };
+    let (current, revision) = tables::decode_part::<Indexed<'_>>(bytes.value())?;
+    let whose = current.identity;
+    let same = (&*whose.provider, &*whose.user) == (&*next.identity.provider, &*next.identity.user);
+    let ends_at = current.idle_expires_at.min(current.absolute_expires_at);
+    Ok(Some(Compared {
+        revision,
+        ends_sooner: next.ends_at() < ends_at,
+        listed: (!same).then(|| (whose.provider.into_owned(), whose.user.into_owned())),
+    }))
+}
+
+/// Replaces the session that was looked at by `next`.
+pub(super) fn change_session(
+    tables: &mut Tables<'_>,
+    current: &Compared,
+    next: &SessionRecord,
+    bytes: &[u8],
+) -> Result<(), Stop> {
+    let id = next.id.as_bytes();
+    tables.sessions()?.insert(id, bytes)?;
+    // A later end needs no entry: whoever finds the one that is there looks at the record.
+    if current.ends_sooner {
+        let ends = next.ends_at().as_millis();
+        tables.session_ends()?.insert((ends, id), ())?;
+    }
+    if let Some((provider, user)) = &current.listed {
+        let users = tables.user_sessions()?;
+        users.remove((provider.as_str(), user.as_str(), id))?;
+        users.insert(user_key(next), ())?;
+    }
+    Ok(())
+}
+
+fn user_key(record: &SessionRecord) -> (&str, &str, &[u8; 16]) {
+    let identity = &record.identity;
+    (&identity.provider, &identity.user, record.id.as_bytes())
+}
+
+/// All sessions of a user, whatever became of them.
+pub(super) fn sessions_of(
+    transaction: &ReadTransaction,
+    provider: &str,
+    user: &str,
+) -> Result<Vec<SessionRecord>, Stop> {
+    let (Some(users), Some(sessions)) = (
+        or_empty(transaction.open_table(USER_SESSIONS))?,
+        or_empty(transaction.open_table(SESSIONS))?,
+    ) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in users.range((provider, user, &[0; 16])..=(provider, user, &[0xff; 16]))? {
+        let (key, _) = entry?;
+        let (_, _, id) = key.value();
+        if let Some(bytes) = sessions.get(id)? {
+            found.push(tables::decode::<SessionRecord>(bytes.value())?.record);
+        }
+    }
+    Ok(found)
+}
+
+/// All sessions, whatever became of them.
+pub(super) fn all_sessions(
+    transaction: &ReadTransaction,
+    mut each: impl FnMut(SessionRecord),
+) -> Result<(), Stop> {
+    let Some(table) = or_empty(transaction.open_table(SESSIONS))? else {
+        return Ok(());
+    };
+    for entry in table.iter()? {
+        let (_, bytes) = entry?;
+        each(tables::decode::<SessionRecord>(bytes.value())?.record);
+    }
+    Ok(())
+}
+
+/// What one step of a sweep did.
+pub(super) struct Swept {
+    /// Sessions that were over and are gone.
+    pub(super) removed: usize,
+    /// Whether there may be more.
+    pub(super) more: bool,
+}
+
+/// Looks at the first `most` sessions that may be over, and removes those that are.
+pub(super) fn sweep_sessions(
+    tables: &mut Tables<'_>,
+    now: Timestamp,
+    most: usize,
+) -> Result<Swept, Stop> {
+    let mut due = Vec::with_capacity(most);
+    for entry in tables
+        .session_ends()?
+        .range(..=(now.as_millis(), &[0xff; 16]))?
+        .take(most)
+    {
+        let (key, _) = entry?;
+        let (at, id) = key.value();
+        due.push((at, *id));
+    }
+    let mut removed = 0;
+    for (at, id) in &due {
+        tables.session_ends()?.remove((*at, id))?;
+        let record = match tables.sessions()?.get(id)? {
+            Some(bytes) => tables::decode::<SessionRecord>(bytes.value())?.record,
+            None => continue,
+        };
+        if now < record.ends_at() {
+            // It was renewed since.
+            let ends = record.ends_at().as_millis();
+            tables.session_ends()?.insert((ends, id), ())?;
+            continue;
+        }
+        tables.sessions()?.remove(id)?;
+        tables.user_sessions()?.remove(user_key(&record))?;
+        removed += 1;
+    }
+    Ok(Swept {
+        removed,
+        more: due.len() == most,
     })
 }
 
-pub(super) fn remove_ended(transaction: &WriteTransaction, now: Timestamp) -> Result<usize, Stop> {
-    let mut ends = transaction.open_table(SESSION_ENDS)?;
-    let mut sessions = transaction.open_table(SESSIONS)?;
+/// The keys of revocations that no longer matter at `now`.
+pub(super) fn revocations_over(
+    transaction: &ReadTransaction,
+    now: Timestamp,
+) -> Result<Vec<String>, Stop> {
+    let Some(table) = or_empty(transaction.open_table(REVOCATIONS))? else {
+        return Ok(Vec::new());
+    };
     let mut over = Vec::new();
-    for entry in ends.range(..=(now.as_millis(), &[0xff; 16]))? {
-        let (key, ()) = entry.map(|(key, value)| (key, value.value()))?;
-        let (at, id) = key.value();
-        over.push((at, *id));
-    }
-    for (at, id) in &over {
-        ends.remove((*at, id))?;
-        sessions.remove(id)?;
-    }
-    let mut revocations = transaction.open_table(REVOCATIONS)?;
-    let mut forgotten = Vec::new();
-    for entry in revocations.iter()? {
+    for entry in table.iter()? {
         let (key, bytes) = entry?;
         let revocation: Stored<RevocationRecord> = tables::decode(bytes.value())?;
         if revocation.record.until <= now {
-            forgotten.push(key.value().to_owned());
+            over.push(key.value().to_owned());
         }
     }
-    for target in &forgotten {
-        revocations.remove(target.as_str())?;
+    Ok(over)
+}
+
+/// Removes those of `keys` that still do not matter; how many.
+pub(super) fn forget_revocations(
+    tables: &mut Tables<'_>,
+    keys: &[String],
+    now: Timestamp,
+) -> Result<usize, Stop> {
+    let table = tables.revocations()?;
+    let mut removed = 0;
+    for key in keys {
+        // It may have been made anew meanwhile.
+        let over = match table.get(key.as_str())? {
+            Some(bytes) => {
+                tables::decode::<RevocationRecord>(bytes.value())?
+                    .record
+                    .until
+                    <= now
+            }
+            None => false,
+        };
+        if over {
+            table.remove(key.as_str())?;
+            removed += 1;
+        }
     }
-    Ok(over.len() + forgotten.len())
+    Ok(removed)
+}
+
+/// Brings a file of an older arrangement to the present one; whether there was anything to do.
+pub(super) fn rearrange(tables: &mut Tables<'_>) -> Result<bool, Stop> {
+    let meta = tables.meta()?;
+    let found = meta.get("format")?.map(|format| format.value());
+    if found == Some(ARRANGEMENT) {
+        return Ok(false);
+    }
+    meta.insert("format", ARRANGEMENT)?;
+    tables.user_sessions()?.retain(|_, ()| false)?;
+    let mut next = Some([0; 16]);
+    while let Some(from) = next {
+        // In steps, because no table can be read while another one of them is written to.
+        let mut found = Vec::new();
+        for entry in tables.sessions()?.range::<&[u8; 16]>(&from..)?.take(STEP) {
+            let (_, bytes) = entry?;
+            found.push(tables::decode::<SessionRecord>(bytes.value())?.record);
+        }
+        next = match found.last() {
+            Some(last) if found.len() == STEP => after(last.id.as_bytes()),
+            _ => None,
+        };
+        for record in &found {
+            tables.user_sessions()?.insert(user_key(record), ())?;
+        }
+    }
+    Ok(true)
+}
+
+/// The id after this one.
+fn after(id: &[u8; 16]) -> Option<[u8; 16]> {
+    Some(u128::from_be_bytes(*id).checked_add(1)?.to_be_bytes())
 }

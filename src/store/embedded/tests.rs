@@ -1,8 +1,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::*;
+use crate::store::backup::Reader;
 use crate::store::conformance::{self, NOW, session};
 
 fn master() -> Secret {
@@ -123,9 +125,9 @@ fn a_newer_format_and_a_foreign_database_are_refused() {
     let database = redb::Database::create(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction
-        .open_table(META)
+        .open_table(tables::META)
         .unwrap()
-        .insert("format", tables::FORMAT + 1)
+        .insert("format", tables::ARRANGEMENT + 1)
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
@@ -206,4 +208,160 @@ async fn private_keys_are_not_in_the_file_and_need_the_master_key() {
         store.keys().await.unwrap().record[0].pkcs8.expose(),
         key.pkcs8.expose()
     );
+}
+
+#[tokio::test]
+async fn a_file_without_the_index_of_users_gets_it_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    for (id, user) in [(1, "alice"), (2, "bob"), (255, "alice")] {
+        store.create_session(&session(id, user)).await.unwrap();
+    }
+    let path = store.path().to_path_buf();
+    drop(store);
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(tables::USER_SESSIONS).unwrap();
+    transaction
+        .open_table(tables::META)
+        .unwrap()
+        .insert("format", 1)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = open(folder.path()).unwrap();
+    let of_alice = Some(("local", "alice"));
+    assert_eq!(store.sessions(of_alice, NOW).await.unwrap().len(), 2);
+    drop(store);
+    // And only then: what is there is trusted.
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.sessions(of_alice, NOW).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn indexes_follow_a_session_that_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut record = session(1, "alice");
+    let revision = store.create_session(&record).await.unwrap();
+    record.identity.user = "alicia".to_owned();
+    record.idle_expires_at = NOW.plus(Duration::from_secs(60));
+    store.replace_session(&record, revision).await.unwrap();
+    let of = async |user| store.sessions(Some(("local", user)), NOW).await.unwrap();
+    assert!(of("alice").await.is_empty());
+    assert_eq!(of("alicia").await, [record.clone()]);
+    // It ends sooner than it was to: at its new end it goes, and the older entry harms nothing.
+    assert_eq!(store.remove_expired(record.ends_at()).await.unwrap(), 1);
+    assert!(of("alicia").await.is_empty());
+    let late = NOW.plus(Duration::from_secs(86_400));
+    assert_eq!(store.remove_expired(late).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_sweep_of_many_steps_leaves_what_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let count = 2 * SWEEP + 7;
+    let mut lives = 0;
+    for number in 0..count {
+        let mut record = session(0, "alice");
+        record.id = SessionId::from_bytes((number as u128).to_be_bytes());
+        let revision = store.create_session(&record).await.unwrap();
+        if number % 3 == 0 {
+            record.idle_expires_at = record.idle_expires_at.plus(Duration::from_secs(1));
+            store.replace_session(&record, revision).await.unwrap();
+            lives += 1;
+        }
+    }
+    let now = session(0, "alice").ends_at();
+    assert_eq!(store.remove_expired(now).await.unwrap(), count - lives);
+    assert_eq!(store.sessions(None, now).await.unwrap().len(), lives);
+    let of_alice = Some(("local", "alice"));
+    assert_eq!(store.sessions(of_alice, now).await.unwrap().len(), lives);
+    let end = now.plus(Duration::from_secs(1));
+    assert_eq!(store.remove_expired(end).await.unwrap(), lives);
+}
+
+/// Everything that a backup still has to give.
+async fn taken(mut stream: BackupStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.recv().await {
+        bytes.extend(piece.unwrap());
+    }
+    bytes
+}
+
+fn backup_of(bytes: &[u8]) -> Reader<&[u8]> {
+    Reader::begin(bytes, &BackupKeys::new(&master(), &[]).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_holds_one_moment_however_slowly_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).unwrap());
+    let record = |number: usize| {
+        let mut record = session(0, "alice");
+        record.id = SessionId::from_bytes((number as u128).to_be_bytes());
+        record.identity.name = Some("x".repeat(2000));
+        record
+    };
+    // More than the pieces that are made ahead.
+    let before: Vec<_> = (0..400).map(record).collect();
+    futures_util::future::try_join_all(before.iter().map(|record| store.create_session(record)))
+        .await
+        .unwrap();
+    let mut stream = store.backup(NOW).unwrap();
+    let first = stream.recv().await.unwrap().unwrap();
+    for number in 400..420 {
+        store.create_session(&record(number)).await.unwrap();
+    }
+    let mut changed = before[399].clone();
+    changed.revoked_at = Some(NOW);
+    store.replace_session(&changed, Revision(1)).await.unwrap();
+    let bytes = [first, taken(stream).await].concat();
+    let (header, counts) = backup_of(&bytes).verify().unwrap();
+    assert_eq!((header.taken_at, counts.sessions), (NOW, 400));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    restore(
+        elsewhere.path(),
+        backup_of(&bytes),
+        Extent::Everything,
+        false,
+    )
+    .unwrap();
+    let restored = open(elsewhere.path()).unwrap();
+    let mut expected = before;
+    expected.sort_by_key(|record| record.id);
+    assert_eq!(restored.sessions(None, NOW).await.unwrap(), expected);
+    let of_alice = Some(("local", "alice"));
+    assert_eq!(restored.sessions(of_alice, NOW).await.unwrap(), expected);
+    let end = expected[0].ends_at();
+    assert_eq!(restored.remove_expired(end).await.unwrap(), 400);
+}
+
+#[tokio::test]
+async fn only_accounts_come_back_unless_everything_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    conformance::all_kinds(&store).await;
+    let bytes = taken(store.backup(NOW).unwrap()).await;
+    drop(store);
+    let (all, part) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    restore(all.path(), backup_of(&bytes), Extent::Everything, false).unwrap();
+    restore(part.path(), backup_of(&bytes), Extent::Accounts, false).unwrap();
+    for (folder, there) in [(all, true), (part, false)] {
+        let store = open(folder.path()).unwrap();
+        assert_eq!(store.accounts().await.unwrap().len(), 1);
+        assert_eq!(store.keys().await.unwrap().record.is_empty(), !there);
+        assert_eq!(store.sessions(None, NOW).await.unwrap().is_empty(), !there);
+        assert_eq!(store.revocations(NOW).await.unwrap().is_empty(), !there);
+        let mode = fs::metadata(store.path()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert!(matches!(
+            restore(folder.path(), backup_of(&bytes), Extent::Accounts, true),
+            Err(RestoreError::Store(StoreError::InUse { .. }))
+        ));
+    }
 }

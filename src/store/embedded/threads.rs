@@ -1,15 +1,17 @@
-//! The two threads that touch the file: one reads, one writes with group commit.
+//! The threads that touch the file: one writes with group commit, one reads, and one reads what takes long.
 //!
 //! The writer takes everything that is waiting, applies it in one transaction and answers each caller only after the
 //! commit is on the disk: many callers share one fsync. After an I/O error redb refuses further work, so the database is
-//! closed and the next caller finds it opened again. Must not know the records.
+//! closed and the next caller finds it opened again. Must not know
+//! the records.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use redb::{Database, WriteTransaction};
+use redb::Database;
 use tokio::sync::oneshot;
 
+use super::tables::Tables;
 use crate::store::StoreError;
 
 /// Most operations that share one commit; bounds the memory of a transaction, not the throughput.
@@ -32,7 +34,8 @@ impl Holder {
         }
     }
 
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
+    /// The database; opened again if it failed before.
+    pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &open.0 {
             return Ok(Arc::clone(database));
@@ -76,28 +79,28 @@ impl<E: Into<redb::Error>> From<E> for Stop {
     }
 }
 
-/// A transaction that several operations share.
-pub(super) struct Batch {
-    transaction: WriteTransaction,
+/// The tables of a transaction that several operations share.
+pub(super) struct Batch<'t> {
+    tables: Tables<'t>,
     dirty: bool,
 }
 
-impl Batch {
-    /// The transaction, to be written to.
-    pub(super) fn change(&mut self) -> &WriteTransaction {
+impl<'t> Batch<'t> {
+    /// The tables, to be written to.
+    pub(super) fn change(&mut self) -> &mut Tables<'t> {
         self.dirty = true;
-        &self.transaction
+        &mut self.tables
     }
 
-    /// The transaction, to be read only: a batch that changed nothing costs no fsync.
-    pub(super) fn look(&self) -> &WriteTransaction {
-        &self.transaction
+    /// The tables, to be read only: a batch that changed nothing costs no fsync.
+    pub(super) fn look(&mut self) -> &mut Tables<'t> {
+        &mut self.tables
     }
 }
 
 trait Operation: Send {
     /// Runs once; keeps its result until `answer`.
-    fn apply(&mut self, batch: &mut Batch) -> Result<(), String>;
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), String>;
     /// Tells the caller: its own result if the batch is durable, else why not.
     fn answer(self: Box<Self>, durable: Result<(), &str>);
 }
@@ -108,8 +111,8 @@ struct Pending<T, F> {
     caller: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, F: FnOnce(&mut Batch) -> Result<T, Stop> + Send> Operation for Pending<T, F> {
-    fn apply(&mut self, batch: &mut Batch) -> Result<(), String> {
+impl<T: Send, F: FnOnce(&mut Batch<'_>) -> Result<T, Stop> + Send> Operation for Pending<T, F> {
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), String> {
         let Some(run) = self.run.take() else {
             return Ok(());
         };
@@ -136,8 +139,10 @@ type Look = Box<dyn FnOnce(&Holder) + Send>;
 
 /// Where operations are handed in.
 pub(super) struct Threads {
+    holder: Arc<Holder>,
     writes: Option<mpsc::SyncSender<Box<dyn Operation>>>,
     reads: Option<mpsc::SyncSender<Look>>,
+    scans: Option<mpsc::SyncSender<Look>>,
     running: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -145,26 +150,28 @@ impl Threads {
     pub(super) fn start(holder: Holder) -> Result<Self, StoreError> {
         let holder = Arc::new(holder);
         let (writes, queue) = mpsc::sync_channel::<Box<dyn Operation>>(QUEUE);
-        let (reads, looks) = mpsc::sync_channel::<Look>(QUEUE);
         let for_writer = Arc::clone(&holder);
         let writer = spawn("store-writer", move || write_loop(&queue, &for_writer))?;
-        let reader = spawn("store-reader", move || {
-            while let Ok(look) = looks.recv() {
-                // A damaged page can make redb panic; the caller then hears that it was not answered.
-                let _ = catch_unwind(AssertUnwindSafe(|| look(&holder)));
-            }
-        })?;
+        let (reads, reader) = look_loop("store-reader", &holder)?;
+        let (scans, scanner) = look_loop("store-scanner", &holder)?;
         Ok(Threads {
+            holder,
             writes: Some(writes),
             reads: Some(reads),
-            running: vec![writer, reader],
+            scans: Some(scans),
+            running: vec![writer, reader, scanner],
         })
+    }
+
+    /// What they work on.
+    pub(super) fn holder(&self) -> &Arc<Holder> {
+        &self.holder
     }
 
     /// Runs `run` in a transaction and returns its result once that is durable.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&mut Batch) -> Result<T, Stop> + Send + 'static,
+        run: impl FnOnce(&mut Batch<'_>) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let operation = Box::new(Pending {
@@ -180,33 +187,63 @@ impl Threads {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Runs `run` on a snapshot.
+    /// Runs `run`, which takes microseconds, on a snapshot.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         run: impl FnOnce(&redb::ReadTransaction) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let look: Look = Box::new(move |holder| {
-            let _ = caller.send(look(holder, run));
-        });
-        self.reads
-            .as_ref()
-            .ok_or_else(stopped)?
-            .try_send(look)
-            .map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        ask(self.reads.as_ref(), run).await
+    }
+
+    /// Runs `run`, which may read everything there is, on a snapshot; renewals do not wait for it.
+    pub(super) async fn scan<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&redb::ReadTransaction) -> Result<T, Stop> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(self.scans.as_ref(), run).await
     }
 }
 
+async fn ask<T: Send + 'static>(
+    lane: Option<&mpsc::SyncSender<Look>>,
+    run: impl FnOnce(&redb::ReadTransaction) -> Result<T, Stop> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (caller, answer) = oneshot::channel();
+    let look: Look = Box::new(move |holder| {
+        let _ = caller.send(look(holder, run));
+    });
+    lane.ok_or_else(stopped)?
+        .try_send(look)
+        .map_err(|_| stopped())?;
+    answer.await.unwrap_or_else(|_| Err(stopped()))
+}
+
 impl Drop for Threads {
-    /// Ends both threads and waits for them, so that the file is closed and unlocked when the store is gone.
+    /// Ends the threads and waits for them, so that the file is closed and unlocked when the store is gone.
     fn drop(&mut self) {
         self.writes = None;
         self.reads = None;
+        self.scans = None;
         for thread in self.running.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// A thread that looks, and where it is asked to.
+fn look_loop(
+    name: &str,
+    holder: &Arc<Holder>,
+) -> Result<(mpsc::SyncSender<Look>, std::thread::JoinHandle<()>), StoreError> {
+    let (lane, looks) = mpsc::sync_channel::<Look>(QUEUE);
+    let holder = Arc::clone(holder);
+    let thread = spawn(name, move || {
+        while let Ok(look) = looks.recv() {
+            // A damaged page can make redb panic; the caller then hears that it was not answered.
+            let _ = catch_unwind(AssertUnwindSafe(|| look(&holder)));
+        }
+    })?;
+    Ok((lane, thread))
 }
 
 fn spawn(
@@ -267,22 +304,23 @@ fn commit(holder: &Holder, operations: &mut [Box<dyn Operation>]) -> Result<(), 
         other => other.to_string(),
     })?;
     let attempt = || -> Result<(), String> {
-        let mut transaction = database.begin_write().map_err(|error| error.to_string())?;
-        transaction.set_quick_repair(true);
+        let transaction = database.begin_write().map_err(|error| error.to_string())?;
         let mut batch = Batch {
-            transaction,
+            tables: Tables::of(&transaction),
             dirty: false,
         };
         for operation in operations {
             operation.apply(&mut batch)?;
         }
-        if batch.dirty {
-            batch
-                .transaction
-                .commit()
-                .map_err(|error| error.to_string())
+        let dirty = batch.dirty;
+        // Closes the tables, without which there is no commit.
+        drop(batch);
+        if dirty {
+            // One fsync: whether a commit is whole is told by its checksums. The other way (quick repair) takes two, and
+            // spares a look at every page after a crash, which opening takes in any case.
+            transaction.commit().map_err(|error| error.to_string())
         } else {
-            batch.transaction.abort().map_err(|error| error.to_string())
+            transaction.abort().map_err(|error| error.to_string())
         }
     };
     let result = catch_unwind(AssertUnwindSafe(attempt))
