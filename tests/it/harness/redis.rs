@@ -23,7 +23,7 @@ pub const REDIS_PASSWORD: &str = "a password of the store, 0!";
 pub const REDIS_USER: &str = "vestibule";
 
 /// Lines of a server that takes long to load what it has.
-const SLOWLY: &str = "key-load-delay 100000\nloading-process-events-interval-bytes 64\n";
+const SLOWLY: &str = "key-load-delay 100000\nloading-process-events-interval-bytes 1024\n";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -84,7 +84,9 @@ impl RedisServer {
     /// The same server again, which takes long to read what it has on its disk; returns while it does.
     pub fn start_again_slowly(&mut self) {
         // A tenth of a second for each key, and clients are answered in between.
-        let filler = "for i = 1, 1000 do redis.call('SET', 'filler' .. i, i) end";
+        let filler =
+            "for i = 1, 1000 do redis.call('SET', 'filler' .. i, string.rep('x', 2000)) end";
+        self.cli(&["CONFIG", "SET", "rdbcompression", "no"]);
         self.cli(&["EVAL", filler, "0"]);
         self.cli(&["BGREWRITEAOF"]);
         wait("the log is rewritten", || {
