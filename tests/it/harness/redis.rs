@@ -14,6 +14,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -465,15 +466,24 @@ fn signal(name: &str, pid: u32) {
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Redis cannot be given port 0. Between 13000 and 19000: below what the system takes by itself, and with room for the
-/// cluster's second port, which lies 10000 higher.
+/// Redis cannot be given port 0, and one that is started again wants the port that it had. So each test process takes a
+/// range for itself, between 13000 and 19000: below what the system takes by itself, and with room for the second port of
+/// a cluster's node, which lies 10000 higher.
 fn free_port() -> u16 {
+    const RANGE: u16 = 120;
+    /// Whoever listens here has the range; until its process ends.
+    static TAKEN: OnceLock<(TcpListener, u16)> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let spread = u16::try_from(std::process::id() % 60).unwrap() * 100;
-    for _ in 0..6000 {
-        let port = 13_000 + (spread + NEXT.fetch_add(1, Ordering::SeqCst)) % 6000;
-        let free = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok();
-        if free(port) && free(port + 10_000) {
+    let listen = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let (_, first) = TAKEN.get_or_init(|| {
+        let mut ranges = 0..50u16;
+        ranges
+            .find_map(|range| Some((listen(12_900 + range).ok()?, 13_000 + range * RANGE)))
+            .expect("a range of ports")
+    });
+    for _ in 0..RANGE {
+        let port = first + NEXT.fetch_add(1, Ordering::SeqCst) % RANGE;
+        if listen(port).is_ok() && listen(port + 10_000).is_ok() {
             return port;
         }
     }
