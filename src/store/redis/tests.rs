@@ -9,7 +9,7 @@ mod feed;
 
 use std::sync::Arc;
 
-use super::{Address, Redis, Settings};
+use super::{Address, Redis, Settings, names};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::conformance::NOW;

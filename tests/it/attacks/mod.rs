@@ -9,6 +9,7 @@ mod g_tokens;
 mod i_refresh;
 mod l_logout;
 mod p_exposure;
+mod r_store;
 pub mod w_upgrade;
 
 pub use w_upgrade::open as open_socket;
@@ -39,7 +40,7 @@ fn asks_to_sign_in(status: u16) -> bool {
 /// Every case of these sections has a test that carries its id.
 #[test]
 fn no_case_is_without_its_test() {
-    let sections: [(&str, &str, &[u8]); 10] = [
+    let sections: [(&str, &str, &[u8]); 11] = [
         (
             "a",
             include_str!("a_spoofing.rs"),
@@ -72,6 +73,7 @@ fn no_case_is_without_its_test() {
         ("l", include_str!("l_logout.rs"), &[1, 2]),
         ("w", include_str!("w_upgrade.rs"), &[1, 2, 3, 4, 5]),
         ("p", include_str!("p_exposure.rs"), &[1, 2, 3, 4, 5]),
+        ("r", include_str!("r_store.rs"), &[11]),
     ];
     for (letter, source, cases) in sections {
         for case in cases {

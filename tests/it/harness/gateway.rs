@@ -37,6 +37,7 @@ pub struct Setup {
     upstream: String,
     routes: String,
     more: String,
+    store: String,
     tls: String,
     app: SocketAddr,
     with_clock: bool,
@@ -110,6 +111,7 @@ impl Gateway {
             upstream: String::new(),
             routes: ROUTES.to_owned(),
             more: String::new(),
+            store: String::new(),
             tls: "[tls]\nself_signed = true\n".to_owned(),
             app,
             with_clock: false,
@@ -362,6 +364,13 @@ impl Setup {
         self
     }
 
+    /// On a shared store: lines for `[store]`. All gateways of the tests have the same master key; the accounts are added by
+    /// the command, once for each store.
+    pub fn store(mut self, lines: &str) -> Self {
+        self.store = lines.to_owned();
+        self
+    }
+
     pub fn tls(mut self, table: &str) -> Self {
         self.tls = table.to_owned();
         self
@@ -412,6 +421,7 @@ impl Setup {
             upstream,
             routes,
             more,
+            store,
             tls,
             app,
             ..
@@ -421,15 +431,17 @@ impl Setup {
         } else {
             format!("origin = \"{ORIGIN}\"\n")
         };
-        let store = match &self.shared {
-            Some(Shared { store, secret, .. }) => {
-                format!("kind = \"redis\"\nurl = \"redis://{store}\"\n[secret]\nfile = {secret:?}")
-            }
-            None => String::new(),
+        let (store, secret) = match &self.shared {
+            Some(Shared { store, secret, .. }) => (
+                format!("kind = \"redis\"\nurl = \"redis://{store}\""),
+                format!("[secret]\nfile = {secret:?}"),
+            ),
+            None if store.is_empty() => (String::new(), String::new()),
+            None => (store.clone(), "[secret]\nfile = \"secret\"".to_owned()),
         };
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{origin}{server}\n[server.limits]\n{limits}\n{tls}\n\
-             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n{secret}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[upstream]]\nname = \"app\"\nurl = \"http://{app}\"\n{upstream}\n{routes}\n{more}\n"
         )
     }
@@ -447,6 +459,14 @@ impl Setup {
             prepared().copy_to(&folder.join("data"));
         }
         std::fs::write(folder.join("gateway.toml"), self.text(&folder.join("data"))).unwrap();
+        if !self.store.is_empty() {
+            std::fs::write(
+                folder.join("secret"),
+                "the master key of all nodes of the tests",
+            )
+            .unwrap();
+            add_accounts(&folder.join("gateway.toml"));
+        }
         let clock = match &self.shared {
             Some(shared) => shared.clock.clone(),
             None => self
@@ -465,6 +485,26 @@ impl Setup {
             keep,
             setup: self,
         }
+    }
+}
+
+/// The accounts that every test knows, unless another node of the same store has added them.
+pub fn add_accounts(file: &Path) {
+    let alice = [
+        "--email",
+        "alice@example.com",
+        "--group",
+        "staff",
+        "--group",
+        "writers",
+    ];
+    for (name, options) in [("alice", alice.as_slice()), ("bob", &[])] {
+        let added = prepared::try_add_user(file, name, super::PASSWORD, options);
+        let said = String::from_utf8_lossy(&added.stderr);
+        assert!(
+            added.status.success() || said.contains("already"),
+            "user add {name}: {said}"
+        );
     }
 }
 

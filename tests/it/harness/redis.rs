@@ -14,6 +14,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 pub const REDIS_PASSWORD: &str = "a password of the store, 0!";
 /// The user of the gateway at such a server.
 pub const REDIS_USER: &str = "vestibule";
+
+/// Lines of a server that takes long to load what it has.
+const SLOWLY: &str = "key-load-delay 100000\nloading-process-events-interval-bytes 1024\n";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -78,6 +82,39 @@ impl RedisServer {
         assert!(self.try_start(), "redis-server does not start again");
     }
 
+    /// The same server again, which takes long to read what it has on its disk; returns while it does.
+    pub fn start_again_slowly(&mut self) {
+        // A tenth of a second for each key, and clients are answered in between.
+        let filler =
+            "for i = 1, 1000 do redis.call('SET', 'filler' .. i, string.rep('x', 2000)) end";
+        self.cli(&["CONFIG", "SET", "rdbcompression", "no"]);
+        self.cli(&["EVAL", filler, "0"]);
+        self.cli(&["BGREWRITEAOF"]);
+        wait("the log is rewritten", || {
+            let said = self.cli(&["INFO", "persistence"]);
+            said.contains("aof_rewrite_in_progress:0") && said.contains("aof_rewrite_scheduled:0")
+        });
+        self.kill();
+        let file = self.folder.path().join("redis.conf");
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        text.push_str(SLOWLY);
+        std::fs::write(&file, text).unwrap();
+        self.child = Some(spawn(&file));
+        wait("the server loads", || {
+            self.try_cli(&["PING"])
+                .is_some_and(|said| said.contains("LOADING"))
+        });
+    }
+
+    /// After [`RedisServer::start_again_slowly`].
+    pub fn start_again_quickly(&mut self) {
+        self.kill();
+        let file = self.folder.path().join("redis.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(SLOWLY, "")).unwrap();
+        self.start_again();
+    }
+
     fn try_start(&mut self) -> bool {
         let folder = self.folder.path();
         let mut text = format!(
@@ -106,16 +143,7 @@ impl RedisServer {
         if !file.exists() {
             std::fs::write(&file, text).unwrap();
         }
-        self.child = Some(
-            Command::new("redis-server")
-                .arg(&file)
-                .current_dir(folder)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("redis-server is installed (scripts/test --install)"),
-        );
+        self.child = Some(spawn(&file));
         let started = Instant::now();
         while started.elapsed() < DEADLINE {
             if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
@@ -190,9 +218,24 @@ impl RedisServer {
         self.folder.path()
     }
 
-    /// `[store]` of a gateway on this server.
-    pub fn store_table(&self) -> String {
-        format!("kind = \"redis\"\nurl = \"{}\"\n", self.url())
+    /// Lines for `[store]` of a gateway on this server.
+    pub fn store_lines(&self) -> String {
+        let lines = store_lines(&self.url());
+        match self.options.secured {
+            false => lines,
+            true => format!(
+                "{}\nca = {:?}\npassword_file = {:?}\n",
+                lines.replace("://", &format!("://{REDIS_USER}@")),
+                self.ca(),
+                self.password_file()
+            ),
+        }
+    }
+
+    fn password_file(&self) -> PathBuf {
+        let path = self.folder.path().join("password");
+        std::fs::write(&path, REDIS_PASSWORD).unwrap();
+        path
     }
 }
 
@@ -200,6 +243,11 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Lines for `[store]` of a gateway.
+pub fn store_lines(url: &str) -> String {
+    format!("kind = \"redis\"\nurl = \"{url}\"\n")
 }
 
 /// A master, a replica, and three Sentinels that watch them.
@@ -351,6 +399,36 @@ impl RedisCluster {
         });
     }
 
+    /// Which node holds a key.
+    pub fn owner_of(&self, key: &str) -> usize {
+        let slot = self.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]);
+        let found = self.nodes.iter().position(|node| {
+            node.cli(&["CLUSTER", "COUNTKEYSINSLOT", &slot]) != "0"
+                && node.cli(&["EXISTS", key]) == "1"
+        });
+        found.unwrap_or_else(|| panic!("nobody holds {key}"))
+    }
+
+    /// Moves that many slots, with what is in them, while everybody goes on.
+    pub fn move_slots(&self, from: usize, to: usize, count: usize) {
+        let id = |node: &RedisServer| node.cli(&["CLUSTER", "MYID"]);
+        let moved = Command::new("redis-cli")
+            .args(["--cluster", "reshard"])
+            .arg(format!("127.0.0.1:{}", self.nodes[from].port))
+            .args(["--cluster-from", &id(&self.nodes[from])])
+            .args(["--cluster-to", &id(&self.nodes[to])])
+            .args(["--cluster-slots", &count.to_string(), "--cluster-yes"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            moved.status.success(),
+            "{}",
+            String::from_utf8_lossy(&moved.stdout)
+        );
+        self.settled();
+    }
+
     pub fn url(&self) -> String {
         let places: Vec<_> = self
             .nodes
@@ -359,6 +437,17 @@ impl RedisCluster {
             .collect();
         format!("redis+cluster://{}", places.join(","))
     }
+}
+
+fn spawn(file: &Path) -> Child {
+    Command::new("redis-server")
+        .arg(file)
+        .current_dir(file.parent().unwrap())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (scripts/test --install)")
 }
 
 fn wait(what: &str, mut condition: impl FnMut() -> bool) {
@@ -377,15 +466,24 @@ fn signal(name: &str, pid: u32) {
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Redis cannot be given port 0. Between 13000 and 19000: below what the system takes by itself, and with room for the
-/// cluster's second port, which lies 10000 higher.
+/// Redis cannot be given port 0, and one that is started again wants the port that it had. So each test process takes a
+/// range for itself, between 13000 and 19000: below what the system takes by itself, and with room for the second port of
+/// a cluster's node, which lies 10000 higher.
 fn free_port() -> u16 {
+    const RANGE: u16 = 120;
+    /// Whoever listens here has the range; until its process ends.
+    static TAKEN: OnceLock<(TcpListener, u16)> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let spread = u16::try_from(std::process::id() % 60).unwrap() * 100;
-    for _ in 0..6000 {
-        let port = 13_000 + (spread + NEXT.fetch_add(1, Ordering::SeqCst)) % 6000;
-        let free = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok();
-        if free(port) && free(port + 10_000) {
+    let listen = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let (_, first) = TAKEN.get_or_init(|| {
+        let mut ranges = 0..50u16;
+        ranges
+            .find_map(|range| Some((listen(12_900 + range).ok()?, 13_000 + range * RANGE)))
+            .expect("a range of ports")
+    });
+    for _ in 0..RANGE {
+        let port = first + NEXT.fetch_add(1, Ordering::SeqCst) % RANGE;
+        if listen(port).is_ok() && listen(port + 10_000).is_ok() {
             return port;
         }
     }
