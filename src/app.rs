@@ -277,6 +277,7 @@ impl Running {
 
         tokio::spawn(timekeeper::work(
             Arc::downgrade(&sessions),
+            Arc::clone(&kept),
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&audit),

@@ -129,6 +129,13 @@ impl Clock {
         }
     }
 
+    /// What another clock shows, that of a shared store: asked when the wall clock was stepped backward.
+    pub fn hear(&self, other: Timestamp) {
+        if let Clock::Node(node) = self {
+            node.hear(other);
+        }
+    }
+
     /// The time of the last tick; `None` while a step is in doubt: then nothing may be forgotten or removed because its
     /// time is over.
     pub fn settled(&self) -> Option<Timestamp> {

@@ -11,18 +11,25 @@ use crate::clock::{Clock, Step, Tick};
 use crate::observe::Metrics;
 use crate::observe::metrics::{ClockChange, Label as _};
 use crate::session::Sessions;
+use crate::store::Store;
 
 /// Until the next look the time stands still after a step backward; nothing else depends on this.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// How often the clock of a shared store is asked while the wall clock is behind, and how long its answer may take.
+const ASK_EVERY: u32 = 4;
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// Works until the engine is gone.
 pub(super) async fn work(
     sessions: Weak<Sessions>,
+    store: Arc<dyn Store>,
     clock: Clock,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
 ) {
     let mut looks = tokio::time::interval(EVERY);
+    let mut behind = 0_u32;
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
@@ -37,6 +44,12 @@ pub(super) async fn work(
             .clock_ahead
             .set(i64::try_from(tick.ahead.as_secs()).unwrap_or(i64::MAX));
         report(&tick, &metrics, &audit);
+        behind = if tick.ahead.is_zero() { 0 } else { behind + 1 };
+        if behind % ASK_EVERY == 1
+            && let Ok(Ok(Some(time))) = tokio::time::timeout(ANSWER, store.time()).await
+        {
+            clock.hear(time);
+        }
         if tick.set_back.is_some() {
             // A task of its own: the store may take its time, and the clock must be looked at meanwhile.
             tokio::spawn(async move { sessions.time_was_set_back().await });

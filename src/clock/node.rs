@@ -65,6 +65,11 @@ impl NodeClock {
         now.plus(Duration::from_millis(u64::try_from(back).unwrap_or(0)))
     }
 
+    pub(super) fn hear(&self, other: Timestamp) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.hear(other);
+    }
+
     pub(super) fn tick(&self) -> Tick {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let (monotonic, wall) = self.both();

@@ -8,6 +8,9 @@
 //!   runs twice through the same moment, and nothing that was over is current again. Only a wall clock that stays far
 //!   behind, for as long as a step is in doubt, is believed in the end: the node's time is set back to it.
 //!
+//! Where there is a third clock, that of a shared store, it says which of the two to believe: the node's time, which then
+//! goes on at full speed, or the wall clock, to which it is then set back at once.
+//!
 //! Whenever the time is set back, what was signed under it must no longer count; that is the caller's part.
 
 use std::time::Duration;
@@ -55,6 +58,13 @@ struct Doubt {
     since: Duration,
 }
 
+/// What the third clock said of a wall clock that is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    NodeIsRight,
+    WallIsRight,
+}
+
 /// The node's time as a function of what both clocks showed so far.
 #[derive(Debug)]
 pub(super) struct Discipline {
@@ -66,6 +76,8 @@ pub(super) struct Discipline {
     doubt: Option<Doubt>,
     /// Since when the wall clock is far behind.
     far_since: Option<Duration>,
+    /// Until the next step.
+    word: Option<Word>,
     /// The first reading plus what the monotonic clock has seen pass.
     witnessed: Timestamp,
     /// Since when both clocks agree.
@@ -82,6 +94,7 @@ impl Discipline {
             node: wall,
             doubt: None,
             far_since: None,
+            word: None,
             witnessed: wall,
             even_since: Duration::ZERO,
         }
@@ -99,6 +112,17 @@ impl Discipline {
         self.witnessed
     }
 
+    pub(super) fn hear(&mut self, other: Timestamp) {
+        if self.node.since(self.wall) > LEEWAY {
+            let from_node = self.node.millis_after(other).unsigned_abs();
+            let from_wall = self.wall.millis_after(other).unsigned_abs();
+            self.word = Some(match from_node <= from_wall {
+                true => Word::NodeIsRight,
+                false => Word::WallIsRight,
+            });
+        }
+    }
+
     pub(super) fn tick(&mut self, monotonic: Duration, wall: Timestamp) -> Tick {
         let passed = monotonic.saturating_sub(self.monotonic);
         let even = self.node.plus(passed);
@@ -108,6 +132,7 @@ impl Discipline {
         if is_step(moved) {
             tick.stepped = Some(Step { millis: moved });
             self.even_since = monotonic;
+            self.word = None;
         }
         self.witnessed = self.witnessed.plus(passed);
         if let Some(doubt) = &mut self.doubt {
@@ -122,7 +147,11 @@ impl Discipline {
             doubt.since = monotonic;
         }
 
-        self.node = wall.max(self.node.plus(passed / 2));
+        let on = match self.word {
+            Some(Word::NodeIsRight) => even,
+            Some(Word::WallIsRight) | None => self.node.plus(passed / 2),
+        };
+        self.node = wall.max(on);
         if self.is_to_be_set_back(monotonic, wall) {
             tick.set_back = Some(Step {
                 millis: wall.millis_after(self.node),
@@ -130,6 +159,7 @@ impl Discipline {
             self.node = wall;
             self.doubt = None;
             self.far_since = None;
+            self.word = None;
         }
         self.monotonic = monotonic;
         self.wall = wall;
@@ -162,7 +192,12 @@ impl Discipline {
         let stays_far = self
             .far_since
             .is_some_and(|since| monotonic.saturating_sub(since) >= self.settle);
-        behind > LEEWAY && (taken_back || stays_far)
+        let believed = match self.word {
+            Some(Word::WallIsRight) => true,
+            Some(Word::NodeIsRight) => false,
+            None => stays_far,
+        };
+        behind > LEEWAY && (taken_back || believed)
     }
 }
 

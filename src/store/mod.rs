@@ -244,6 +244,11 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// What a store with a clock of its own takes for now, to the second.
+    fn time(&self) -> StoreFuture<'_, Option<Timestamp>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether the store can read and write now.
     fn probe(&self) -> StoreFuture<'_, ()>;
 }

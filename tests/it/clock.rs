@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::harness::browser::{Browser, as_fetch};
+use crate::harness::redis::RedisServer;
 use crate::harness::wait::until;
 use crate::harness::{ACCESS, App, Ask, Gateway, PASSWORD, REFRESH};
 
@@ -313,4 +314,47 @@ async fn r13_timers_run_on_monotonic_time() {
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(1900), "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn r13_the_clock_of_a_shared_store_says_whom_to_believe() {
+    let app = App::start().await;
+    let redis = RedisServer::start();
+    let one = Gateway::before(&app)
+        .with_clock()
+        .store(&redis.store_lines())
+        .run();
+    let other = Gateway::before(&app).store(&redis.store_lines()).run();
+    one.add_user("carol", &[]);
+    let carol = one.signed_in("carol").await;
+
+    // This node's wall clock goes wrong: sessions go on on both nodes, in turns.
+    step(&one, -HOUR).await;
+    for _ in 0..10 {
+        for node in [&one, &other] {
+            let mut there = carol.clone();
+            there.door = node.door();
+            there.drop_cookie(ACCESS);
+            assert_eq!(there.get("/").await.status, 200);
+            // Seen by the other node, too: it is no token of another time.
+            assert_eq!(there.get("/").await.status, 200);
+        }
+    }
+    let ahead = one.metric("vestibule_clock_ahead_seconds", &[]).await;
+    assert!((3590.0..=3601.0).contains(&ahead), "{ahead}");
+    assert_eq!(one.metric("vestibule_replays_total", &[]).await, 0.0);
+    assert_eq!(other.metric("vestibule_replays_total", &[]).await, 0.0);
+
+    // From two hours ahead to one: nearer to the truth, though not where it was.
+    step(&one, HOUR).await;
+    step(&one, 2 * HOUR).await;
+    step(&one, -HOUR).await;
+    seen(&one, "set_back", 1.0).await;
+    until("a renewal on the other node", async || {
+        let mut there = carol.clone();
+        there.door = other.door();
+        there.drop_cookie(ACCESS);
+        (there.get("/").await.status == 200).then_some(())
+    })
+    .await;
 }

@@ -162,6 +162,32 @@ fn a_correction_of_a_step_that_was_believed_is_believed_in_the_end() {
 }
 
 #[test]
+fn the_clock_of_a_shared_store_says_whom_to_believe() {
+    // The wall clock went wrong: the node's time goes on as the other nodes' does, for however long.
+    let mut machine = Machine::new().run(5).step(-25 * HOUR).run(1);
+    machine.steps.hear(START.plus(machine.passed));
+    let before = machine.error();
+    let machine = machine.run(2 * SETTLE.as_secs());
+    assert_eq!((machine.error(), machine.set_back().len()), (before, 0));
+    assert!(before.abs() < 1000, "{before}");
+    // It is asked anew after the next step.
+    let machine = machine.step(-HOUR).run(2 * SETTLE.as_secs());
+    assert_eq!(machine.set_back().len(), 1);
+
+    // The wall clock was put right.
+    let machine = Machine::new().step(HOUR).run(SETTLE.as_secs() + 5);
+    let mut machine = machine.step(-HOUR).run(1);
+    assert!(machine.set_back().is_empty());
+    machine.steps.hear(START.plus(machine.passed));
+    let machine = machine.run(1);
+    assert_eq!((machine.error(), machine.set_back().len()), (0, 1));
+    // Of clocks that agree nothing is asked.
+    let mut machine = Machine::new().run(5);
+    machine.steps.hear(START);
+    assert_eq!(machine.run(60).error(), 0);
+}
+
+#[test]
 fn a_small_way_back_is_never_set_back() {
     let machine = Machine::new().run(5).step(30).run(5).step(-30).run(1);
     assert!(machine.set_back().is_empty());

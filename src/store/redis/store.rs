@@ -87,7 +87,7 @@ impl Redis {
 
     /// What has been over for so long that no clock can be wrong by it.
     pub(super) fn long_over(&self) -> String {
-        millis(self.clock.now().minus(SPARE))
+        millis(self.clock.witnessed().minus(SPARE))
     }
 }
 
@@ -209,6 +209,14 @@ impl Store for Redis {
 
     fn feed(&self) -> Option<Feed> {
         Some(feed::read(Arc::clone(&self.dialer)))
+    }
+
+    fn time(&self) -> StoreFuture<'_, Option<Timestamp>> {
+        Box::pin(async move {
+            let said = self.link.send(&redis::cmd("TIME")).await?;
+            let (seconds, _): (i64, i64) = read(said)?;
+            Ok(Some(Timestamp::from_secs(seconds)))
+        })
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {
