@@ -322,22 +322,26 @@ impl Running {
             Arc::clone(&sessions),
             draining.clone(),
         );
-        let mut admin = None;
-        if let Some(settings) = &config.admin {
-            let listener = admin::bind(settings).await?;
-            admin = listener.local_addr().ok();
-            let state = admin::State {
-                metrics,
-                readiness: Arc::new(readiness),
-            };
-            tokio::spawn(admin::serve(listener, state, stopped.clone()));
-        }
         let operator = control::Operator::online(
             Arc::clone(&kept),
             sessions,
             Some(Arc::clone(&audit)),
             app.clock.clone(),
         );
+        let mut admin_address = None;
+        if let Some(settings) = &config.admin {
+            let listener = admin::bind(settings).await?;
+            admin_address = listener.local_addr().ok();
+            let state = admin::State {
+                metrics,
+                readiness: Arc::new(readiness),
+                api: Arc::new(admin::Api::new(
+                    Arc::clone(&operator),
+                    settings.access.clone(),
+                )),
+            };
+            tokio::spawn(admin::serve(listener, state, stopped.clone()));
+        }
         control::server::start(&config.store.path, operator, stopped.clone()).await?;
         audit.record(&AuditEvent::ConfigurationLoaded {
             file: &config.source.display().to_string(),
@@ -350,7 +354,7 @@ impl Running {
         let grace = config.server.limits.shutdown_grace;
         Ok(Running {
             addresses,
-            admin,
+            admin: admin_address,
             redirect,
             app,
             draining,

@@ -1,9 +1,11 @@
-//! The second listener: `/live`, `/ready`, `/metrics`. Never public.
+//! The second listener: `/live`, `/ready`, `/metrics` and the admin API. Never public.
 //!
-//! Plain HTTP/1.1 for probes and scrapers on the same machine or network. It answers three paths, reads no body, knows no
-//! session, and refuses what a browser was talked into sending ([`guard`]).
+//! Plain HTTP/1.1 for probes, scrapers and operators' programs on the same machine or network. It refuses what a browser was
+//! talked into sending ([`guard`]); [`api`] does what commands do.
 
+pub mod api;
 pub mod guard;
+mod token;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,11 +25,16 @@ use crate::body::Body;
 use crate::observe::Metrics;
 use crate::observe::metrics::CONTENT_TYPE;
 
+pub use api::{Access, Api};
+pub use token::Token;
+
 /// Where the admin listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Loopback unless the deployer says otherwise.
     pub listen: SocketAddr,
+    /// Who may use the API.
+    pub access: Access,
 }
 
 /// What keeps a client from holding on to the listener.
@@ -78,6 +85,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// For `/ready`.
     pub readiness: Arc<dyn Readiness>,
+    /// For everything below `/api/`.
+    pub api: Arc<Api>,
 }
 
 /// Takes the address, so that a start fails early and with a hint.
@@ -138,7 +147,7 @@ async fn serve_within(
 async fn connection(limits: Limits, stream: TcpStream, state: State) {
     let service = hyper::service::service_fn(|request| {
         let state = &state;
-        async move { Ok::<_, Infallible>(answer(limits, &request, state).await) }
+        async move { Ok::<_, Infallible>(answer(limits, request, state).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -151,9 +160,11 @@ async fn connection(limits: Limits, stream: TcpStream, state: State) {
     }
 }
 
-async fn answer(limits: Limits, request: &Request<Incoming>, state: &State) -> Response<Body> {
+async fn answer(limits: Limits, request: Request<Incoming>, state: &State) -> Response<Body> {
     let mut response = if let Err(refusal) = guard::check(request.uri(), request.headers()) {
         problem(refusal.status(), refusal.detail())
+    } else if request.uri().path().starts_with(api::PREFIX) {
+        state.api.answer(request, limits.head).await
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         response
@@ -165,7 +176,11 @@ async fn answer(limits: Limits, request: &Request<Incoming>, state: &State) -> R
             "/live" => plain("text/plain; charset=utf-8", "live\n"),
             "/ready" => ready(limits, state).await,
             "/metrics" => plain(CONTENT_TYPE, state.metrics.encode()),
-            _ => problem(StatusCode::NOT_FOUND, "there is /live, /ready and /metrics"),
+            "/openapi.json" => plain("application/json", api::OPENAPI),
+            _ => problem(
+                StatusCode::NOT_FOUND,
+                "there is /live, /ready, /metrics, /openapi.json and what that describes",
+            ),
         }
     };
     let headers = response.headers_mut();

@@ -24,14 +24,50 @@ impl Readiness for Stuck {
     }
 }
 
+fn settings(listen: SocketAddr) -> Settings {
+    Settings {
+        listen,
+        access: Access::Nobody,
+    }
+}
+
+/// The API on an empty store.
+async fn api(folder: &std::path::Path) -> Arc<Api> {
+    let settings = crate::session::Settings {
+        origin: "https://app.example.com".to_owned(),
+        access_ttl: Duration::from_secs(300),
+        absolute_ttl: Duration::from_secs(86_400),
+        windows: crate::auth::rotation::Windows {
+            redelivery: Duration::from_secs(30),
+            replay_grace: Duration::from_secs(30),
+            idle_ttl: Duration::from_secs(3600),
+        },
+        cache_entries: 100,
+    };
+    let operator = crate::control::Operator::offline(
+        &crate::store::Kind::Embedded,
+        folder,
+        &crate::units::Secret::new([1; 32]),
+        &[],
+        settings,
+        crate::clock::Clock::System,
+    )
+    .await
+    .unwrap();
+    Arc::new(Api::new(operator, Access::Nobody))
+}
+
 async fn start(limits: Limits, readiness: Arc<dyn Readiness>) -> (SocketAddr, CancellationToken) {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = bind(&Settings { listen }).await.unwrap();
+    let listener = bind(&settings(listen)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let api = api(folder.path()).await;
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let state = State {
         metrics: Arc::new(Metrics::default()),
         readiness,
+        api,
     };
     tokio::spawn(serve_within(limits, listener, state, shutdown.clone()));
     (address, shutdown)
@@ -122,16 +158,15 @@ async fn a_connection_has_a_lifetime_and_makes_room_for_the_next() {
 
 #[tokio::test]
 async fn shutdown_ends_it_even_with_an_idle_connection() {
-    let listener = bind(&Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-    })
-    .await
-    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let listener = bind(&settings).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let state = State {
         metrics: Arc::new(Metrics::default()),
         readiness: Arc::new(Problems::default()),
+        api: api(folder.path()).await,
     };
     let served = tokio::spawn(serve(listener, state, shutdown.clone()));
     let mut idle = TcpStream::connect(address).await.unwrap();
@@ -148,7 +183,37 @@ async fn shutdown_ends_it_even_with_an_idle_connection() {
 async fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = taken.local_addr().unwrap();
-    let error = bind(&Settings { listen }).await.unwrap_err().to_string();
+    let error = bind(&settings(listen)).await.unwrap_err().to_string();
     assert!(error.contains(&listen.to_string()), "{error}");
     assert!(error.contains("[admin] listen"), "{error}");
+}
+
+#[test]
+fn the_description_lists_every_operation_and_no_other() {
+    let document: serde_json::Value = serde_json::from_str(super::api::OPENAPI).unwrap();
+    let mut described: Vec<String> = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            described.push(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let mut there: Vec<String> = super::api::OPERATIONS
+        .iter()
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    there
+        .extend(["/live", "/ready", "/metrics", "/openapi.json"].map(|path| format!("GET {path}")));
+    described.sort();
+    there.sort();
+    assert_eq!(described, there);
+}
+
+#[tokio::test]
+async fn the_api_is_closed_where_other_machines_reach_it_without_a_token() {
+    let (address, _shutdown) = start(LIMITS, Arc::<Problems>::default()).await;
+    let answer = ask(address, &get("/api/v1/sessions")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("token_file"), "{answer}");
+    let answer = ask(address, &get("/openapi.json")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

@@ -3,6 +3,7 @@
 //! Goes on after a problem with the default in place of the bad value, so that all problems are found at once; the caller
 //! throws the result away when there was an error.
 
+mod admin;
 pub(super) mod names;
 mod redis;
 mod route;
@@ -21,9 +22,9 @@ use toml::Spanned;
 
 use super::file::Section;
 use super::report::{Problems, Report, nearest};
-use super::{Config, DEFAULT_ADMIN, defaults};
+use super::{Config, defaults};
 use crate::units::{format_duration, parse_duration, parse_size};
-use crate::{admin, login, observe};
+use crate::{login, observe};
 
 /// Reads every part; `None` when a part without which the rest means nothing is missing.
 pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> Option<Config> {
@@ -37,7 +38,7 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
         host: "localhost".to_owned(),
         port: 443,
     });
-    let admin = admin_settings(&reader, &root.section("admin"));
+    let admin = admin::settings(&reader, &root.section("admin"));
     let server = server::settings(&reader, &server_table, &origin_or_stand_in, admin.as_ref());
     let trusted_proxies = server::trusted_proxies(&reader, &server_table);
     let tls = tls::settings(&reader, root, &origin_or_stand_in);
@@ -74,26 +75,6 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
         admin,
         log,
     })
-}
-
-fn admin_settings(reader: &Reader<'_>, table: &Section<'_>) -> Option<admin::Settings> {
-    if !table.is_present() {
-        return None;
-    }
-    let listen = match table.text("listen") {
-        Some(text) => server::address(reader, &text)?,
-        None => DEFAULT_ADMIN,
-    };
-    if !listen.ip().is_loopback()
-        && let Some(text) = table.text("listen")
-    {
-        reader.problems.warning(
-            text.span(),
-            "the admin listener can be reached from other machines",
-            "it has no sign-in: keep it on 127.0.0.1, or let a firewall guard it",
-        );
-    }
-    Some(admin::Settings { listen })
 }
 
 fn log_settings(reader: &Reader<'_>, table: &Section<'_>) -> observe::Settings {

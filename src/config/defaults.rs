@@ -454,13 +454,25 @@ pub const KEYS: &[Key] = &[
     table(
         "admin",
         Table,
-        "the second listener: /live, /ready, /metrics; without this table there is none",
+        "the second listener: /live, /ready, /metrics and the admin API; without this table there is none",
     ),
     key(
         "admin.listen",
         Text,
         Value("127.0.0.1:9091"),
         "its address; never public",
+    ),
+    key(
+        "admin.token_file",
+        Text,
+        Absent("its API is open on a loopback address, closed elsewhere"),
+        "file with the token that the admin API asks for, 24 characters or more",
+    ),
+    key(
+        "admin.token_env",
+        Text,
+        Absent(""),
+        "environment variable with that token",
     ),
     table("log", Table, "how log lines are written"),
     key("log.format", Text, Value("json"), "json or text"),

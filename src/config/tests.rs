@@ -25,7 +25,8 @@ fn the_annotated_file_can_be_used_as_it_stands() {
     assert_eq!(
         config.admin,
         Some(admin::Settings {
-            listen: DEFAULT_ADMIN
+            listen: DEFAULT_ADMIN,
+            access: admin::Access::Loopback,
         })
     );
 }
@@ -477,7 +478,7 @@ fn one_problem_at_a_time() {
         "[login.local]",
         "[login.local]\n[admin]\nlisten = \"0.0.0.0:9091\"",
         &[
-            "7:10 the admin listener can be reached from other machines | it has no sign-in: keep it on 127.0.0.1, or let a firewall guard it",
+            "7:10 the admin listener can be reached from other machines | it has no sign-in: keep it on 127.0.0.1, or let a firewall guard it; its API stays closed without `token_file`",
         ],
     );
     check(

@@ -31,7 +31,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "auth", "headers", "body", "observe", "clock", "deadline", "units",
         ],
     ),
-    ("admin", &["body", "observe", "clock", "units"]),
+    // The admin API does what commands do, by the same requests.
+    (
+        "admin",
+        &[
+            "auth", "body", "control", "observe", "session", "clock", "units",
+        ],
+    ),
     (
         "accounts",
         &["auth", "store", "session", "login", "clock", "units"],

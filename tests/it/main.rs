@@ -20,6 +20,7 @@
 mod harness;
 
 mod accounts;
+mod admin_api;
 mod apps;
 mod attacks;
 mod browser;

@@ -39,6 +39,7 @@ pub struct Setup {
     more: String,
     store: String,
     tls: String,
+    admin: String,
     app: SocketAddr,
     with_clock: bool,
     shared: Option<Shared>,
@@ -113,6 +114,7 @@ impl Gateway {
             more: String::new(),
             store: String::new(),
             tls: "[tls]\nself_signed = true\n".to_owned(),
+            admin: String::new(),
             app,
             with_clock: false,
             shared: None,
@@ -371,6 +373,12 @@ impl Setup {
         self
     }
 
+    /// Lines for `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin = lines.to_owned();
+        self
+    }
+
     pub fn tls(mut self, table: &str) -> Self {
         self.tls = table.to_owned();
         self
@@ -423,6 +431,7 @@ impl Setup {
             more,
             store,
             tls,
+            admin,
             app,
             ..
         } = self;
@@ -441,7 +450,7 @@ impl Setup {
         };
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{origin}{server}\n[server.limits]\n{limits}\n{tls}\n\
-             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n{secret}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n{secret}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n\
              [[upstream]]\nname = \"app\"\nurl = \"http://{app}\"\n{upstream}\n{routes}\n{more}\n"
         )
     }

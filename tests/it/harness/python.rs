@@ -15,9 +15,18 @@ pub fn venv() -> &'static PathBuf {
         let wanted = std::fs::read(&requirements).unwrap();
         if std::fs::read(&done).ok().as_ref() != Some(&wanted) {
             eprintln!("making {} (once)", venv.display());
+            // A folder that was copied from elsewhere has commands that act on the other one.
+            let _ = std::fs::remove_dir_all(&venv);
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            run(Command::new(venv.join("bin/pip"))
-                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+            run(Command::new(venv.join("bin/python"))
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "-r",
+                ])
                 .arg(&requirements));
             std::fs::write(&done, wanted).unwrap();
         }
