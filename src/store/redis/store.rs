@@ -13,7 +13,7 @@ use super::{Settings, feed};
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
 use crate::auth::rotation::SessionRecord;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, DOUBT, Timestamp};
 use crate::store::record::FORMAT;
 use crate::store::seal::KeySeal;
 use crate::store::{
@@ -24,8 +24,8 @@ use crate::units::Secret;
 /// How long a start waits for the store.
 const START: Duration = Duration::from_secs(5);
 /// How much longer than it matters a record is kept: nodes' clocks differ, and one that stands wrong must not make the store
-/// forget what others still judge.
-pub(super) const SPARE: Duration = Duration::from_secs(3600);
+/// forget what others still judge. As long as any step of a clock is in doubt.
+pub(super) const SPARE: Duration = DOUBT;
 
 /// A store on Redis or Valkey.
 pub struct Redis {
