@@ -11,6 +11,9 @@
 //! the ratio is formed round by round and given as median [least..most]. It also tells what opening that store takes, and how
 //! long a renewal waits, alone and while a hundred thousand ended sessions are swept out.
 //!
+//! With `--fill FOLDER` it only makes `--live` sessions and `--revocations` revocations in the store of that folder, for
+//! benches/many-sessions.
+//!
 //! fdatasync of one writer waits for nothing but the disk, renewals for the processors as well: other work on the machine
 //! moves the ratio a great deal.
 //!
@@ -38,7 +41,7 @@ use vestibule::auth::{Client, ClientAddr, Generation, Identity, SessionId};
 use vestibule::clock::{Clock, Timestamp};
 use vestibule::login::local::{self, Local, PROVIDER};
 use vestibule::session::{Renewal, Sessions, Settings};
-use vestibule::store::{Account, Embedded, Replaced, Store};
+use vestibule::store::{Account, Embedded, Replaced, RevocationRecord, RevocationTarget, Store};
 use vestibule::units::Secret;
 
 /// As in the gateway.
@@ -61,10 +64,15 @@ struct Options {
     rounds: usize,
     seconds: f64,
     folder: PathBuf,
+    fill: Option<PathBuf>,
+    revocations: usize,
 }
 
 fn main() -> Outcome<()> {
     let options = options()?;
+    if let Some(folder) = &options.fill {
+        return tokio::runtime::Runtime::new()?.block_on(fill_only(&options, folder));
+    }
     std::fs::create_dir_all(&options.folder)?;
     let scratch = tempfile::Builder::new()
         .prefix("bench-renewals-")
@@ -84,6 +92,8 @@ fn options() -> Outcome<Options> {
         rounds: 7,
         seconds: 1.0,
         folder: PathBuf::from("target"),
+        fill: None,
+        revocations: 0,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -94,6 +104,8 @@ fn options() -> Outcome<Options> {
             "--rounds" => options.rounds = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--folder" => options.folder = value.into(),
+            "--fill" => options.fill = Some(value.into()),
+            "--revocations" => options.revocations = value.parse()?,
             _ => return Err(format!("unknown option {word}").into()),
         }
     }
@@ -202,6 +214,27 @@ async fn run(options: &Options, scratch: &Path) -> Outcome<()> {
         after >> 20,
         peak >> 20
     );
+    Ok(())
+}
+
+async fn fill_only(options: &Options, folder: &Path) -> Outcome<()> {
+    let master = vestibule::store::master_key(folder)?;
+    let store = Arc::new(Embedded::open(folder, &master, &[])?);
+    let now = Clock::System.now();
+    fill(&store, options.live, now, now.plus(DAY * 7)).await?;
+    let ended: Vec<_> = (0..options.revocations as u128)
+        .map(|number| RevocationRecord {
+            target: RevocationTarget::Session(SessionId::from_bytes(number.to_be_bytes())),
+            at: now,
+            until: now.plus(DAY),
+        })
+        .collect();
+    for group in ended.chunks(1024) {
+        let puts = group
+            .iter()
+            .map(|revocation| store.put_revocation(revocation));
+        futures_util::future::try_join_all(puts).await?;
+    }
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use crate::store::{Replaced, RevocationRecord, RevocationTarget, StoreError};
 
 /// How much longer than an access token a revocation is held, because nodes' clocks differ.
 pub(super) const MARGIN: Duration = Duration::from_secs(60);
+/// How long the store may take to list everybody's sessions: the end of all of them is in force before it begins.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a session is marked anew because a renewal changed it.
 const TRIES: usize = 64;
 
@@ -169,7 +171,9 @@ impl Sessions {
             RevocationTarget::User { provider, user } => Some((provider.as_str(), user.as_str())),
             RevocationTarget::All | RevocationTarget::Session(_) => None,
         };
-        let live = self.timed(self.store.sessions(user, now)).await?;
+        let live = self
+            .timed_for(LIST_PATIENCE, self.store.sessions(user, now))
+            .await?;
         let mut ended = 0;
         // In groups, which share commits.
         for group in live.chunks(256) {

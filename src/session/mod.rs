@@ -374,7 +374,15 @@ impl Sessions {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let result = tokio::time::timeout(STORE_PATIENCE, call)
+        self.timed_for(STORE_PATIENCE, call).await
+    }
+
+    async fn timed_for<T>(
+        &self,
+        patience: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let result = tokio::time::timeout(patience, call)
             .await
             .unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(

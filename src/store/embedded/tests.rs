@@ -365,3 +365,45 @@ async fn only_accounts_come_back_unless_everything_is_asked_for() {
         ));
     }
 }
+
+#[tokio::test]
+async fn a_commit_that_reached_the_disk_in_part_is_undone_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    for id in 0..100 {
+        store.create_session(&session(id, "alice")).await.unwrap();
+    }
+    let path = store.path().to_path_buf();
+    // As after a power cut: the file is not closed.
+    let before = fs::read(&path).unwrap();
+    store.create_session(&session(200, "bob")).await.unwrap();
+    let after = fs::read(&path).unwrap();
+    drop(store);
+    assert_eq!(before.len(), after.len(), "pages are compared one by one");
+    let changed: Vec<usize> = (0..after.len() / 4096)
+        .filter(|page| before[page * 4096..][..4096] != after[page * 4096..][..4096])
+        .collect();
+    assert!(changed.len() > 3 && changed[0] == 0, "{changed:?}");
+    let (mut undone, mut done) = (0, 0);
+    for missing in &changed {
+        for only in [false, true] {
+            // All but this page reached the disk, or this page alone.
+            let mut torn = if only { before.clone() } else { after.clone() };
+            let source = if only { &after } else { &before };
+            let at = missing * 4096..(missing + 1) * 4096;
+            torn[at.clone()].copy_from_slice(&source[at]);
+            fs::write(&path, &torn).unwrap();
+            let store = open(folder.path()).unwrap();
+            let found = store.sessions(None, NOW).await.unwrap();
+            match found.len() {
+                100 => undone += 1,
+                101 => done += 1,
+                other => panic!("{other} sessions without page {missing}"),
+            }
+            let bob = store.sessions(Some(("local", "bob")), NOW).await.unwrap();
+            assert_eq!(bob.len(), found.len() - 100, "the index agrees");
+            store.create_session(&session(201, "carol")).await.unwrap();
+        }
+    }
+    assert!(undone > changed.len(), "{undone} undone, {done} done");
+}
