@@ -12,8 +12,9 @@ use super::chaos::Chaos;
 use super::client::{Answer, Door};
 use super::clock::WallClock;
 use super::gateway::{Gateway, Setup};
+use super::prepared::try_add_user;
 use super::redis::RedisServer;
-use super::wait::until;
+use super::wait::{until, until_blocking};
 
 /// On a busy machine the store may be late: the answer is 503 then, and changes nothing for the browser, which asks again.
 pub async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
@@ -69,20 +70,25 @@ impl Nodes {
         for _ in 0..count {
             nodes.one_more().await;
         }
-        let first = &nodes.nodes[0];
-        first.add_user(
-            "alice",
-            &[
-                "--email",
-                "alice@example.com",
-                "--group",
-                "staff",
-                "--group",
-                "writers",
-            ],
-        );
-        first.add_user("bob", &[]);
+        let groups = ["--group", "staff", "--group", "writers"];
+        let mail = ["--email", "alice@example.com"];
+        nodes.add_user("alice", &[&mail[..], &groups].concat());
+        nodes.add_user("bob", &[]);
         nodes
+    }
+
+    /// Adds an account by the command line at the first node; again while the store is late.
+    pub fn add_user(&self, name: &str, options: &[&str]) {
+        let file = self.nodes[0].file();
+        until_blocking(&format!("the account {name}"), || {
+            let output = try_add_user(&file, name, PASSWORD, options);
+            let said = String::from_utf8_lossy(&output.stderr);
+            // Done by an attempt whose confirmation was late.
+            let there = said.contains("there is an account of that name already");
+            let late = said.contains("the store is unavailable");
+            assert!(output.status.success() || there || late, "{said}");
+            (!late).then_some(())
+        });
     }
 
     /// Starts another node.

@@ -37,7 +37,7 @@ impl World {
     pub fn of(mut nodes: Nodes, users: usize) -> Self {
         let users: Vec<String> = (0..users).map(|number| format!("user{number}")).collect();
         for user in &users {
-            nodes.nodes[0].add_user(user, &[]);
+            nodes.add_user(user, &[]);
         }
         let processes = std::mem::take(&mut nodes.nodes);
         World {
