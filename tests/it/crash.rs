@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::harness::browser::{Browser, as_fetch, claims};
+use crate::harness::client::Answer;
 use crate::harness::wait::until;
 use crate::harness::{ACCESS, App, Ask, Gateway, REFRESH};
 
@@ -44,7 +45,7 @@ async fn r05_twenty_power_cuts_lose_no_session_and_issue_nothing_twice() {
 #[tokio::test]
 #[ignore = "long: fifty power cuts under many more renewals"]
 async fn r05_fifty_power_cuts_lose_no_session_and_issue_nothing_twice() {
-    power_cuts(50, 64).await;
+    power_cuts(50, 32).await;
 }
 
 async fn power_cuts(rounds: usize, crowd: usize) {
@@ -64,7 +65,7 @@ async fn power_cuts(rounds: usize, crowd: usize) {
         let spent = victim.copy();
         for _ in 0..2 {
             victim.drop_cookie(ACCESS);
-            assert_eq!(victim.get("/").await.status, 200);
+            assert_eq!(answered(&victim).await.status, 200);
         }
         let started = Instant::now();
         let goal =
@@ -100,7 +101,7 @@ async fn power_cuts(rounds: usize, crowd: usize) {
         spent.door = gateway.door();
         spent.drop_cookie(ACCESS);
         assert_eq!(
-            spent.get("/").await.status,
+            answered(&spent).await.status,
             401,
             "a spent token was good again in round {round}"
         );
@@ -109,7 +110,7 @@ async fn power_cuts(rounds: usize, crowd: usize) {
             let mut again = browser.clone();
             again.door = gateway.door();
             again.drop_cookie(ACCESS);
-            let answer = again.get("/").await;
+            let answer = answered(&again).await;
             assert_eq!(
                 answer.status,
                 200,
@@ -131,8 +132,17 @@ async fn power_cuts(rounds: usize, crowd: usize) {
         let mut old = old;
         old.door = gateway.door();
         old.drop_cookie(ACCESS);
-        assert_eq!(old.get("/").await.status, 401);
+        assert_eq!(answered(&old).await.status, 401);
     }
+}
+
+/// A definite answer: not that the store was too slow.
+async fn answered(browser: &Browser) -> Answer {
+    until("a definite answer", async || {
+        let answer = browser.get("/").await;
+        (answer.status != 503).then_some(answer)
+    })
+    .await
 }
 
 /// Renews again and again on one connection, each time with the refresh token alone, until the power goes.
@@ -149,6 +159,11 @@ async fn renew_until_cut(
         let Ok(answer) = connection.try_ask(ask).await else {
             return;
         };
+        if answer.status == 503 {
+            // A disk that is too slow for so many: nothing happened.
+            assert!(!answer.sets_cookies());
+            continue;
+        }
         assert_eq!(answer.status, 200, "{}", answer.text());
         browser.take_cookies(&answer);
         assert!(
