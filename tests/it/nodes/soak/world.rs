@@ -77,6 +77,19 @@ impl World {
         }
     }
 
+    /// Prints what the nodes said of a session, for whoever has to find out why it ended.
+    pub fn tell(&self, session: &str) {
+        for (number, process) in self.processes.iter().enumerate() {
+            // One that is being started again keeps its words to itself.
+            let Ok(node) = process.try_lock() else {
+                continue;
+            };
+            for line in node.logged(&[session]) {
+                eprintln!("node {number}: {line}");
+            }
+        }
+    }
+
     /// How many pairs arrived somewhere.
     pub fn issued(&self) -> usize {
         self.issued.lock().unwrap().len()
