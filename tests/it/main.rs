@@ -33,6 +33,7 @@ mod docs;
 mod layers;
 mod nodes;
 mod observing;
+mod oidc;
 mod outage;
 mod own_sessions;
 mod proxying;

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const LIBRARIES: [&str; 3] = [
@@ -17,13 +17,32 @@ pub struct WallClock {
     file: PathBuf,
     /// Milliseconds.
     ahead: Mutex<i64>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl WallClock {
     pub fn in_folder(folder: &Path) -> Self {
+        Self::at(folder)
+    }
+
+    /// One for several programs, such as a gateway and the provider of its users.
+    pub fn shared() -> Arc<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        Arc::new(Self::at(folder.path()).keeping(folder))
+    }
+
+    fn keeping(self, folder: tempfile::TempDir) -> Self {
+        WallClock {
+            _folder: Some(folder),
+            ..self
+        }
+    }
+
+    fn at(folder: &Path) -> Self {
         let clock = WallClock {
             file: folder.join("wall-clock"),
             ahead: Mutex::new(0),
+            _folder: None,
         };
         clock.write(0);
         clock

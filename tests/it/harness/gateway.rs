@@ -42,6 +42,8 @@ pub struct Setup {
     admin: String,
     app: SocketAddr,
     with_clock: bool,
+    clock: Option<Arc<WallClock>>,
+    login: String,
     shared: Option<Shared>,
     environment: Vec<(String, String)>,
     under: Vec<String>,
@@ -117,6 +119,8 @@ impl Gateway {
             admin: String::new(),
             app,
             with_clock: false,
+            clock: None,
+            login: "[login.local]\n".to_owned(),
             shared: None,
             environment: Vec::new(),
             under: Vec::new(),
@@ -420,6 +424,20 @@ impl Setup {
         self
     }
 
+    /// With a wall clock that others have as well.
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub fn clock(mut self, clock: &Arc<WallClock>) -> Self {
+        self.clock = Some(clock.clone());
+        self
+    }
+
+    /// These sources of sign-in instead of the built-in accounts.
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub fn login(mut self, tables: &str) -> Self {
+        self.login = tables.to_owned();
+        self
+    }
+
     /// What goes into `gateway.toml`.
     pub fn text(&self, data: &Path) -> String {
         let Setup {
@@ -433,6 +451,7 @@ impl Setup {
             tls,
             admin,
             app,
+            login,
             ..
         } = self;
         let origin = if server.contains("origin") {
@@ -450,7 +469,7 @@ impl Setup {
         };
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{origin}{server}\n[server.limits]\n{limits}\n{tls}\n\
-             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n{secret}\n[login.local]\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n\
+             [session]\n{session}\n[store]\npath = {data:?}\n{store}\n{secret}\n{login}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n\
              [[upstream]]\nname = \"app\"\nurl = \"http://{app}\"\n{upstream}\n{routes}\n{more}\n"
         )
     }
@@ -478,9 +497,10 @@ impl Setup {
         }
         let clock = match &self.shared {
             Some(shared) => shared.clock.clone(),
-            None => self
-                .with_clock
-                .then(|| Arc::new(WallClock::in_folder(&folder))),
+            None => self.clock.clone().or_else(|| {
+                self.with_clock
+                    .then(|| Arc::new(WallClock::in_folder(&folder)))
+            }),
         };
         let logs = Arc::new(Mutex::new(Vec::new()));
         let (child, addr, admin) = spawn(&folder, &self, clock.as_deref(), &logs);

@@ -9,8 +9,12 @@ pub mod client;
 pub mod clock;
 pub mod forge;
 pub mod gateway;
+pub mod node;
 pub mod nodes;
+pub mod person;
+pub mod plain;
 pub mod prepared;
+pub mod provider;
 pub mod python;
 pub mod redis;
 pub mod wait;
@@ -21,6 +25,8 @@ pub use browser::Browser;
 pub use client::Ask;
 pub use gateway::Gateway;
 pub use nodes::Nodes;
+pub use person::Person;
+pub use provider::Provider;
 
 /// The name under which every test gateway is known to its users.
 pub const HOST: &str = "app.test";

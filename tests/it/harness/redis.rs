@@ -491,7 +491,7 @@ fn free_port() -> u16 {
 }
 
 /// An authority of its own, and a certificate of it for `localhost`.
-fn write_certificates(folder: &Path) {
+pub fn write_certificates(folder: &Path) {
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -1,0 +1,3 @@
+//! Signing in by OpenID Connect: a real provider, one that lies, and everything in between.
+
+mod the_providers;
