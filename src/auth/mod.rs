@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod decision;
 pub mod keyset;
 pub mod path;
+pub mod provider_session;
 pub mod refresh_token;
 pub mod rotation;
 pub mod route;

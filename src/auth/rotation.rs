@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::provider_session::ProviderSession;
 use crate::auth::{Client, Generation, Identity, SessionId};
 use crate::clock::Timestamp;
 
@@ -43,6 +44,9 @@ pub struct SessionRecord {
     pub absolute_expires_at: Timestamp,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// What it keeps of its provider; nothing with built-in accounts. The rule looks past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Box<ProviderSession>>,
 }
 
 impl SessionRecord {

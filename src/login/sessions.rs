@@ -190,6 +190,7 @@ pub(super) mod tests {
             idle_expires_at: seen.plus(Duration::from_secs(86_400)),
             absolute_expires_at: seen.plus(Duration::from_secs(864_000)),
             revoked_at: None,
+            provider: None,
         }
     }
 

@@ -299,6 +299,7 @@ impl Sessions {
                 .min(absolute_expires_at),
             absolute_expires_at,
             revoked_at: None,
+            provider: None,
         };
         let (pair, _) = self.pair(&record, now)?;
         self.timed(self.store.create_session(&record)).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Account, Replaced, Revision, RevocationRecord, RevocationTarget, Store};
 use crate::auth::keyset::StoredKey;
+use crate::auth::provider_session::{Asking, ProviderName, ProviderSession, Sealed};
 use crate::auth::rotation::{Lineage, SessionRecord};
 use crate::auth::{Client, ClientAddr, Generation, Identity, SessionId};
 use crate::clock::Timestamp;
@@ -44,7 +45,29 @@ pub(crate) fn session(id: u8, user: &str) -> SessionRecord {
         idle_expires_at: NOW.plus(Duration::from_secs(3600)),
         absolute_expires_at: NOW.plus(Duration::from_secs(7200)),
         revoked_at: None,
+        provider: None,
     }
+}
+
+/// A session of `user` that began at the provider `corp`, which calls them `subject` and the session there `there`.
+pub(crate) fn session_at_provider(
+    id: u8,
+    user: &str,
+    subject: &str,
+    there: Option<&str>,
+) -> SessionRecord {
+    let mut record = session(id, user);
+    record.identity.provider = "corp".to_owned();
+    record.provider = Some(Box::new(ProviderSession {
+        issuer: "https://id.example.com".to_owned(),
+        subject: subject.to_owned(),
+        session: there.map(str::to_owned),
+        refresh_token: Some(Sealed("refresh".to_owned())),
+        id_token: Some(Sealed("id".to_owned())),
+        checked_at: NOW,
+        asking: None,
+    }));
+    record
 }
 
 /// A built-in account.
@@ -91,6 +114,7 @@ pub(crate) async fn all(store: Arc<dyn Store>) {
     sessions_are_compared_and_set(&*store).await;
     exactly_one_of_many_writers_wins(Arc::clone(&store)).await;
     sessions_are_listed_by_user_until_they_end(&*store).await;
+    a_provider_finds_its_sessions_by_either_name(&*store).await;
     what_is_over_is_removed(&*store).await;
     revocations_are_kept_until_they_no_longer_matter(&*store).await;
     account_names_are_unique_in_any_case(&*store).await;
@@ -218,6 +242,66 @@ async fn sessions_are_listed_by_user_until_they_end(store: &dyn Store) {
     let everybody = store.sessions(None, NOW).await.unwrap();
     assert!(everybody.contains(&elsewhere) && everybody.contains(&live));
     assert!(!everybody.contains(&revoked));
+}
+
+async fn a_provider_finds_its_sessions_by_either_name(store: &dyn Store) {
+    let first = session_at_provider(20, "frank", "f-1", Some("there-1"));
+    let second = session_at_provider(21, "frank", "f-1", Some("there-2"));
+    let nameless = session_at_provider(22, "frank", "f-1", None);
+    let other = session_at_provider(23, "grace", "g-1", Some("f-1"));
+    let mut elsewhere = session_at_provider(24, "frank", "f-1", Some("there-1"));
+    elsewhere.identity.provider = "partner".to_owned();
+    let mut revoked = session_at_provider(25, "frank", "f-1", Some("there-1"));
+    revoked.revoked_at = Some(NOW);
+    let mut revision = Revision::NONE;
+    for record in [&second, &nameless, &other, &elsewhere, &revoked, &first] {
+        revision = store.create_session(record).await.unwrap();
+    }
+    let found = async |name, now| {
+        let found = store.sessions_at_provider("corp", name, now).await.unwrap();
+        found.iter().map(|record| record.id.as_bytes()[0]).collect()
+    };
+    let subject: Vec<u8> = found(ProviderName::Subject("f-1"), NOW).await;
+    assert_eq!(subject, [20, 21, 22], "a name is of its kind and provider");
+    let session: Vec<u8> = found(ProviderName::Session("there-1"), NOW).await;
+    assert_eq!(session, [20]);
+    for name in ["", "f", "f-1 ", "there-1", "f-1\0"] {
+        let none: Vec<u8> = found(ProviderName::Subject(name), NOW).await;
+        assert!(none.is_empty(), "{name}");
+    }
+    let ended: Vec<u8> = found(ProviderName::Subject("f-1"), first.ends_at()).await;
+    assert!(ended.is_empty(), "a session has ended at its end");
+
+    // What concerns the provider is kept, and changes with the record; lists go without its tokens.
+    let mut asked = first.clone();
+    let there = asked.provider.as_mut().unwrap();
+    there.refresh_token = Some(Sealed("another".to_owned()));
+    there.asking = Some(Asking {
+        by: Some(u64::MAX),
+        until: NOW,
+    });
+    let replaced = store.replace_session(&asked, revision).await.unwrap();
+    assert!(matches!(replaced, Replaced::Committed(_)));
+    let kept = store.session(&asked.id).await.unwrap().unwrap().record;
+    assert_eq!(kept, asked);
+    let named = store.sessions_at_provider("corp", ProviderName::Session("there-1"), NOW);
+    let of_user = store.sessions(Some(("corp", "frank")), NOW);
+    let all = store.sessions(None, NOW);
+    for list in [named.await, of_user.await, all.await] {
+        let listed = list.unwrap();
+        let found = listed.iter().find(|record| record.id == asked.id).unwrap();
+        let there = found.provider.as_deref().unwrap();
+        assert_eq!(
+            *there,
+            asked.provider.as_ref().unwrap().clone().without_tokens()
+        );
+    }
+
+    let end = first.ends_at();
+    assert!(store.remove_expired(end).await.unwrap() >= 6);
+    assert!(store.session(&first.id).await.unwrap().is_none());
+    let gone: Vec<u8> = found(ProviderName::Subject("f-1"), NOW).await;
+    assert!(gone.is_empty());
 }
 
 async fn what_is_over_is_removed(store: &dyn Store) {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
+use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::{Clock, Timestamp};
 use crate::units::Secret;
@@ -183,6 +184,24 @@ pub enum StoreError {
     Unavailable(String),
 }
 
+/// A list of sessions as [`Store::sessions`] returns it, from records that may be over: the oldest first.
+fn listed(records: impl IntoIterator<Item = SessionRecord>, now: Timestamp) -> Vec<SessionRecord> {
+    let mut live: Vec<_> = records
+        .into_iter()
+        .filter(|record| record.revoked_at.is_none() && now < record.ends_at())
+        .collect();
+    live.sort_by_key(|record| (record.created_at, record.id));
+    live
+}
+
+/// What a list of sessions holds of one: tokens of its provider are long.
+fn without_tokens(mut record: SessionRecord) -> SessionRecord {
+    record.provider = record
+        .provider
+        .map(|provider| Box::new(provider.without_tokens()));
+    record
+}
+
 /// The store. Every method that writes returns only once the write is durable.
 pub trait Store: Send + Sync + 'static {
     /// Reads a session; `None` when unknown or removed.
@@ -195,10 +214,19 @@ pub trait Store: Send + Sync + 'static {
         record: &'a SessionRecord,
         expected: Revision,
     ) -> StoreFuture<'a, Replaced>;
-    /// All sessions, or those of one user, that have not ended at `now`.
+    /// All sessions, or those of one user, that have not ended at `now`; without the tokens of their providers, which are
+    /// long: whoever needs them reads the one session.
     fn sessions<'a>(
         &'a self,
         user: Option<(&'a str, &'a str)>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>>;
+    /// Sessions that began at a provider and that it knows by this name, as [`Store::sessions`] lists them. What a provider
+    /// calls a session is kept when that is created, and never changes.
+    fn sessions_at_provider<'a>(
+        &'a self,
+        provider: &'a str,
+        name: ProviderName<'a>,
         now: Timestamp,
     ) -> StoreFuture<'a, Vec<SessionRecord>>;
     /// Removes sessions and revocations that are over at `now`; returns how many.

@@ -28,6 +28,7 @@ fn session(parent: Option<u32>, newest: u32, acknowledged_at: Option<Timestamp>)
         idle_expires_at: NOW.plus(WINDOWS.idle_ttl),
         absolute_expires_at: created_at.plus(90 * DAY),
         revoked_at: None,
+        provider: None,
     }
 }
 

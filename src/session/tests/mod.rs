@@ -112,6 +112,14 @@ impl Store for Hand {
     ) -> StoreFuture<'a, Vec<SessionRecord>> {
         self.inner.sessions(user, now)
     }
+    fn sessions_at_provider<'a>(
+        &'a self,
+        provider: &'a str,
+        name: crate::auth::provider_session::ProviderName<'a>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>> {
+        self.inner.sessions_at_provider(provider, name, now)
+    }
     fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize> {
         self.inner.remove_expired(now)
     }

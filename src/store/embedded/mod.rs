@@ -30,6 +30,7 @@ use super::{
 };
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
+use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
 use crate::units::Secret;
@@ -115,7 +116,7 @@ impl Store for Embedded {
     fn create_session<'a>(&'a self, record: &'a SessionRecord) -> StoreFuture<'a, Revision> {
         let record = record.clone();
         Box::pin(async move {
-            let bytes = tables::encode(&record, Revision(1))?;
+            let bytes = tables::encode_session(&record, Revision(1))?;
             self.threads
                 .write(move |batch| {
                     let taken = batch
@@ -143,7 +144,7 @@ impl Store for Embedded {
         let revision = Revision(expected.0.saturating_add(1));
         Box::pin(async move {
             // Here and not on the writer's thread, which everybody waits for.
-            let bytes = tables::encode(&record, revision)?;
+            let bytes = tables::encode_session(&record, revision)?;
             self.threads
                 .write(move |batch| {
                     let Some(current) = rows::compare_session(batch.look(), &record)? else {
@@ -164,11 +165,9 @@ impl Store for Embedded {
         user: Option<(&'a str, &'a str)>,
         now: Timestamp,
     ) -> StoreFuture<'a, Vec<SessionRecord>> {
-        let live =
-            move |record: &SessionRecord| record.revoked_at.is_none() && now < record.ends_at();
         let user = user.map(|(provider, user)| (provider.to_owned(), user.to_owned()));
         Box::pin(async move {
-            let mut found = match user {
+            let found = match user {
                 Some((provider, user)) => {
                     let look = move |transaction: &ReadTransaction| {
                         rows::sessions_of(transaction, &provider, &user)
@@ -179,7 +178,7 @@ impl Store for Embedded {
                     let look = move |transaction: &ReadTransaction| {
                         let mut found = Vec::new();
                         rows::all_sessions(transaction, |record| {
-                            if live(&record) {
+                            if record.revoked_at.is_none() && now < record.ends_at() {
                                 found.push(record);
                             }
                         })?;
@@ -188,9 +187,23 @@ impl Store for Embedded {
                     self.threads.scan(look).await?
                 }
             };
-            found.retain(live);
-            found.sort_by_key(|record| (record.created_at, record.id));
-            Ok(found)
+            Ok(super::listed(found, now))
+        })
+    }
+
+    fn sessions_at_provider<'a>(
+        &'a self,
+        provider: &'a str,
+        name: ProviderName<'a>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>> {
+        let (kind, name) = rows::kind_of(name);
+        let (provider, name) = (provider.to_owned(), name.to_owned());
+        Box::pin(async move {
+            let look = move |transaction: &ReadTransaction| {
+                rows::sessions_at_provider(transaction, &provider, kind, &name)
+            };
+            Ok(super::listed(self.threads.read(look).await?, now))
         })
     }
 

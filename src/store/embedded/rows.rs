@@ -1,18 +1,21 @@
 //! Rows of the tables within a transaction: reading, writing and removing them together with what points at them.
 //!
-//! Every session has an entry in the index of ends that is not later than its end, and one in the index of users. Must not
-//! know threads.
+//! Every session has an entry in the index of ends that is not later than its end, one in the index of users, and one for
+//! each name that its provider has for it. Must not know threads.
 
 use std::borrow::Cow;
 
 use redb::{ReadTransaction, ReadableTable as _, TableError};
 use serde::Deserialize;
 
-use super::tables::{self, ARRANGEMENT, REVOCATIONS, SESSIONS, Tables, USER_SESSIONS};
+use super::tables::{
+    self, ARRANGEMENT, PROVIDER_SESSIONS, REVOCATIONS, SESSIONS, Tables, USER_SESSIONS,
+};
 use super::threads::Stop;
+use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
-use crate::store::{Revision, RevocationRecord, StoreError, Stored};
+use crate::store::{self, Revision, RevocationRecord, StoreError, Stored};
 
 /// Sessions that are held in memory at once while a file is rearranged.
 const STEP: usize = 1000;
@@ -52,6 +55,11 @@ pub(super) fn add_session(
     tables.sessions()?.insert(id, bytes)?;
     tables.session_ends()?.insert((ends, id), ())?;
     tables.user_sessions()?.insert(user_key(record), ())?;
+    for name in provider_names(record) {
+        tables
+            .provider_sessions()?
+            .insert(provider_key(record, name), ())?;
+    }
     Ok(())
 }
 
@@ -134,6 +142,58 @@ fn user_key(record: &SessionRecord) -> (&str, &str, &[u8; 16]) {
     (&identity.provider, &identity.user, record.id.as_bytes())
 }
 
+/// What the provider calls a session; nothing without one.
+fn provider_names(record: &SessionRecord) -> impl Iterator<Item = ProviderName<'_>> {
+    record.provider.iter().flat_map(|provider| provider.names())
+}
+
+fn provider_key<'a>(
+    record: &'a SessionRecord,
+    name: ProviderName<'a>,
+) -> (&'a str, u8, &'a str, &'a [u8; 16]) {
+    let (kind, name) = kind_of(name);
+    (&record.identity.provider, kind, name, record.id.as_bytes())
+}
+
+/// A name as the index has it.
+pub(super) fn kind_of(name: ProviderName<'_>) -> (u8, &str) {
+    match name {
+        ProviderName::Subject(subject) => (0, subject),
+        ProviderName::Session(session) => (1, session),
+    }
+}
+
+/// All sessions that a provider knows by a name, whatever became of them.
+pub(super) fn sessions_at_provider(
+    transaction: &ReadTransaction,
+    provider: &str,
+    kind: u8,
+    name: &str,
+) -> Result<Vec<SessionRecord>, Stop> {
+    let (Some(names), Some(sessions)) = (
+        or_empty(transaction.open_table(PROVIDER_SESSIONS))?,
+        or_empty(transaction.open_table(SESSIONS))?,
+    ) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    let first = (provider, kind, name, &[0; 16]);
+    for entry in names.range(first..=(provider, kind, name, &[0xff; 16]))? {
+        let (key, _) = entry?;
+        let (_, _, _, id) = key.value();
+        if let Some(bytes) = sessions.get(id)? {
+            found.push(read_listed(bytes.value())?);
+        }
+    }
+    Ok(found)
+}
+
+/// A session as lists hold it.
+fn read_listed(bytes: &[u8]) -> Result<SessionRecord, StoreError> {
+    let stored: Stored<SessionRecord> = tables::decode(bytes)?;
+    Ok(store::without_tokens(stored.record))
+}
+
 /// All sessions of a user, whatever became of them.
 pub(super) fn sessions_of(
     transaction: &ReadTransaction,
@@ -151,7 +211,7 @@ pub(super) fn sessions_of(
         let (key, _) = entry?;
         let (_, _, id) = key.value();
         if let Some(bytes) = sessions.get(id)? {
-            found.push(tables::decode::<SessionRecord>(bytes.value())?.record);
+            found.push(read_listed(bytes.value())?);
         }
     }
     Ok(found)
@@ -167,7 +227,7 @@ pub(super) fn all_sessions(
     };
     for entry in table.iter()? {
         let (_, bytes) = entry?;
-        each(tables::decode::<SessionRecord>(bytes.value())?.record);
+        each(read_listed(bytes.value())?);
     }
     Ok(())
 }
@@ -211,6 +271,11 @@ pub(super) fn sweep_sessions(
         }
         tables.sessions()?.remove(id)?;
         tables.user_sessions()?.remove(user_key(&record))?;
+        for name in provider_names(&record) {
+            tables
+                .provider_sessions()?
+                .remove(provider_key(&record, name))?;
+        }
         removed += 1;
     }
     Ok(Swept {
@@ -265,7 +330,8 @@ pub(super) fn forget_revocations(
     Ok(removed)
 }
 
-/// Brings a file of an older arrangement to the present one; whether there was anything to do.
+/// Brings a file of an older arrangement to the present one; whether there was anything to do. No older one has sessions of
+/// a provider.
 pub(super) fn rearrange(tables: &mut Tables<'_>) -> Result<bool, Stop> {
     let meta = tables.meta()?;
     let found = meta.get("format")?.map(|format| format.value());
@@ -273,6 +339,9 @@ pub(super) fn rearrange(tables: &mut Tables<'_>) -> Result<bool, Stop> {
         return Ok(false);
     }
     meta.insert("format", ARRANGEMENT)?;
+    if found == Some(2) {
+        return Ok(true);
+    }
     tables.user_sessions()?.retain(|_, ()| false)?;
     let mut next = Some([0; 16]);
     while let Some(from) = next {

@@ -3,7 +3,7 @@
 use redb::{Key, Table, TableDefinition, Value, WriteTransaction};
 
 use super::threads::Stop;
-pub(super) use crate::store::record::{decode, decode_part, encode, revision};
+pub(super) use crate::store::record::{decode, decode_part, encode, encode_session, revision};
 pub(super) use crate::store::seal::KeySeal;
 
 /// The arrangement of tables that this program writes, and the newest it reads; records have a format of their own.
@@ -11,7 +11,10 @@ pub(super) use crate::store::seal::KeySeal;
 /// 2 added [`USER_SESSIONS`], and lets a session's entry in [`SESSION_ENDS`] name an earlier end than the session has by now.
 /// A program that knows 1 only would remove such a session, so it must refuse the file. A file of 1 is brought to 2 when it
 /// is opened.
-pub(super) const ARRANGEMENT: u32 = 2;
+///
+/// 3 added [`PROVIDER_SESSIONS`] and sessions of a format that a program which knows 2 only cannot read: it would never
+/// remove them, nor anything else that is due with them.
+pub(super) const ARRANGEMENT: u32 = 3;
 
 /// `format` -> [`ARRANGEMENT`].
 pub(super) const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
@@ -24,6 +27,10 @@ pub(super) const SESSION_ENDS: TableDefinition<'_, (i64, &[u8; 16]), ()> =
 /// (provider, user, session id): whose sessions there are, without reading those of others.
 pub(super) const USER_SESSIONS: TableDefinition<'_, (&str, &str, &[u8; 16]), ()> =
     TableDefinition::new("user_sessions");
+/// (provider, kind of name, name, session id): which sessions a provider speaks of. Written when a session is created, and
+/// never changed.
+pub(super) const PROVIDER_SESSIONS: TableDefinition<'_, (&str, u8, &str, &[u8; 16]), ()> =
+    TableDefinition::new("provider_sessions");
 /// Target as JSON -> record.
 pub(super) const REVOCATIONS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("revocations");
@@ -38,6 +45,8 @@ pub(super) type ById<'t> = Table<'t, &'static [u8; 16], &'static [u8]>;
 pub(super) type ByEnd<'t> = Table<'t, (i64, &'static [u8; 16]), ()>;
 /// An open index of users.
 pub(super) type ByUser<'t> = Table<'t, (&'static str, &'static str, &'static [u8; 16]), ()>;
+/// An open index of what providers call sessions.
+pub(super) type ByProvider<'t> = Table<'t, (&'static str, u8, &'static str, &'static [u8; 16]), ()>;
 /// An open table of records by name.
 pub(super) type ByName<'t> = Table<'t, &'static str, &'static [u8]>;
 
@@ -49,6 +58,7 @@ pub(super) struct Tables<'t> {
     sessions: Option<ById<'t>>,
     session_ends: Option<ByEnd<'t>>,
     user_sessions: Option<ByUser<'t>>,
+    provider_sessions: Option<ByProvider<'t>>,
     revocations: Option<ByName<'t>>,
     accounts: Option<ByName<'t>>,
     keys: Option<ByName<'t>>,
@@ -62,6 +72,7 @@ impl<'t> Tables<'t> {
             sessions: None,
             session_ends: None,
             user_sessions: None,
+            provider_sessions: None,
             revocations: None,
             accounts: None,
             keys: None,
@@ -82,6 +93,14 @@ impl<'t> Tables<'t> {
 
     pub(super) fn user_sessions(&mut self) -> Result<&mut ByUser<'t>, Stop> {
         opened(&mut self.user_sessions, self.transaction, USER_SESSIONS)
+    }
+
+    pub(super) fn provider_sessions(&mut self) -> Result<&mut ByProvider<'t>, Stop> {
+        opened(
+            &mut self.provider_sessions,
+            self.transaction,
+            PROVIDER_SESSIONS,
+        )
     }
 
     pub(super) fn revocations(&mut self) -> Result<&mut ByName<'t>, Stop> {

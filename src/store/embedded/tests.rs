@@ -407,3 +407,39 @@ async fn a_commit_that_reached_the_disk_in_part_is_undone_whole() {
     }
     assert!(undone > changed.len(), "{undone} undone, {done} done");
 }
+
+#[tokio::test]
+async fn a_file_of_a_version_without_providers_is_taken_over_and_then_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    store.create_session(&session(1, "alice")).await.unwrap();
+    let path = store.path().to_path_buf();
+    drop(store);
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let stamp = |format| {
+        let mut meta = transaction.open_table(tables::META).unwrap();
+        meta.insert("format", format).unwrap().unwrap().value()
+    };
+    assert_eq!(stamp(2), 3, "that version refuses the file");
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = open(folder.path()).unwrap();
+    let of_alice = Some(("local", "alice"));
+    assert_eq!(store.sessions(of_alice, NOW).await.unwrap().len(), 1);
+    let corp = conformance::session_at_provider(2, "alice", "a-1", None);
+    store.create_session(&corp).await.unwrap();
+    let named = ProviderName::Subject("a-1");
+    let found = store.sessions_at_provider("corp", named, NOW).await;
+    assert_eq!(found.unwrap().len(), 1);
+    // A restored store has its indexes too.
+    let bytes = taken(store.backup(NOW).unwrap()).await;
+    let other = tempfile::tempdir().unwrap();
+    restore(other.path(), backup_of(&bytes), Extent::Everything, false).unwrap();
+    let restored = open(other.path()).unwrap();
+    let found = restored.sessions_at_provider("corp", named, NOW).await;
+    assert_eq!(found.unwrap().len(), 1);
+    let kept = restored.session(&corp.id).await.unwrap().unwrap();
+    assert_eq!(kept.record, corp);
+}

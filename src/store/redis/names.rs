@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::auth::SessionId;
+use crate::auth::provider_session::ProviderName;
 use crate::clock::Timestamp;
 
 /// The signing keys, one record.
@@ -48,8 +49,21 @@ pub(super) fn part(id: &SessionId) -> u8 {
     first
 }
 
-/// The sessions of one user by their latest possible end. Hashed: a name may hold anything, and be of any length.
+/// The sessions of one user by their latest possible end.
 pub(super) fn sessions_of(provider: &str, user: &str) -> String {
+    list('u', provider, user)
+}
+
+/// The sessions that a provider knows by one name, by their latest possible end.
+pub(super) fn sessions_at(provider: &str, name: ProviderName<'_>) -> String {
+    match name {
+        ProviderName::Subject(subject) => list('p', provider, subject),
+        ProviderName::Session(session) => list('q', provider, session),
+    }
+}
+
+/// Hashed: a name may hold anything, and be of any length.
+fn list(kind: char, provider: &str, name: &str) -> String {
     let mut whose = digest::Context::new(&digest::SHA256);
     whose.update(
         &u64::try_from(provider.len())
@@ -57,9 +71,9 @@ pub(super) fn sessions_of(provider: &str, user: &str) -> String {
             .to_be_bytes(),
     );
     whose.update(provider.as_bytes());
-    whose.update(user.as_bytes());
+    whose.update(name.as_bytes());
     let whose = URL_SAFE_NO_PAD.encode(whose.finish());
-    format!("vestibule:{{u{whose}}}:sessions")
+    format!("vestibule:{{{kind}{whose}}}:sessions")
 }
 
 /// A session within the list of its user: with its birth, so that an entry can be told to be older than its record could
@@ -98,6 +112,14 @@ mod tests {
     fn users_are_told_apart_and_members_come_back() {
         assert_ne!(sessions_of("a", "bc"), sessions_of("ab", "c"));
         assert!(!sessions_of("local", "x} evil").contains("evil"));
+        let names = [
+            sessions_of("corp", "x"),
+            sessions_at("corp", ProviderName::Subject("x")),
+            sessions_at("corp", ProviderName::Session("x")),
+            sessions_at("other", ProviderName::Session("x")),
+        ];
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
         let (id, at) = (SessionId::from_bytes([3; 16]), Timestamp::from_millis(-7));
         assert_eq!(read_member(&member(&id, at)), Some((id, at)));
         assert_eq!(read_member("nothing"), None);

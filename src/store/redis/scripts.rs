@@ -37,7 +37,7 @@ impl Said {
 pub(super) struct Scripts {
     pub(super) create_session: Script,
     pub(super) replace_session: Script,
-    pub(super) list_for_user: Script,
+    pub(super) put_on_list: Script,
     pub(super) remove_ended: Script,
     pub(super) put_revocation: Script,
     pub(super) remove_revocations: Script,
@@ -91,8 +91,8 @@ redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5])
 return {DONE, 0}
 ";
 
-/// KEYS: the user's list. ARGV: format, latest possible end, session, milliseconds to keep it, what is over for long.
-const LIST_FOR_USER: &str = r"
+/// KEYS: the list, of a user or of a provider's name. ARGV: format, latest possible end, session, milliseconds to keep it, what is over for long.
+const PUT_ON_LIST: &str = r"
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[5])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
@@ -217,7 +217,7 @@ impl Scripts {
         Scripts {
             create_session: Script::new(CREATE_SESSION),
             replace_session: Script::new(REPLACE_SESSION),
-            list_for_user: Script::new(LIST_FOR_USER),
+            put_on_list: Script::new(PUT_ON_LIST),
             remove_ended: Script::new(REMOVE_ENDED),
             put_revocation: Script::new(PUT_REVOCATION),
             remove_revocations: Script::new(REMOVE_REVOCATIONS),

@@ -1,7 +1,7 @@
 //! Sessions: one key each, in 256 parts. Beside them two kinds of lists: the sessions of a part by their end, written
-//! together with the record, and those of a user, written before it.
+//! together with the record, and those of a user or of a name that a provider has for them, written before it.
 //!
-//! A user's list may name sessions that are not there; it never lacks one that is: it is written first, again at each
+//! Such a list may name sessions that are not there; it never lacks one that is: it is written first, again at each
 //! renewal, and entries without a record leave when they are found. Must not judge a session.
 
 use std::time::Duration;
@@ -11,15 +11,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::names;
 use super::store::{Redis, format, fresh_revision, millis, read, replaced};
 use crate::auth::SessionId;
+use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
-use crate::store::{Replaced, Revision, StoreError, Stored, record};
+use crate::store::{Replaced, Revision, StoreError, Stored, listed, record, without_tokens};
 
 /// How many commands of one caller are under way at once.
 const AT_ONCE: usize = 32;
 /// Records in one answer.
 const GROUP: usize = 256;
-/// An entry of a user's list may be older than its record by less than this.
+/// An entry of such a list may be older than its record by less than this.
 const LATE: Duration = Duration::from_secs(60);
 
 impl Redis {
@@ -37,9 +38,9 @@ impl Redis {
         &self,
         record: &SessionRecord,
     ) -> Result<Revision, StoreError> {
-        self.list_for_user(record).await?;
+        self.list(record).await?;
         let revision = fresh_revision()?;
-        let bytes = record::encode(record, revision)?;
+        let bytes = record::encode_session(record, revision)?;
         let (key, ends) = places(&record.id);
         let said = self
             .link
@@ -70,7 +71,7 @@ impl Redis {
         expected: Revision,
     ) -> Result<Replaced, StoreError> {
         let revision = fresh_revision()?;
-        let bytes = record::encode(record, revision)?;
+        let bytes = record::encode_session(record, revision)?;
         let (key, ends) = places(&record.id);
         let (format, kept, end) = (
             format(),
@@ -92,18 +93,27 @@ impl Redis {
             .write(&self.scripts.replace_session, &keys, &arguments);
         // A list that was lost with another part of the store comes back with its sessions' renewals; that it could not be
         // written now is no reason to refuse this one.
-        let (said, _) = tokio::join!(change, self.list_for_user(record));
+        let (said, _) = tokio::join!(change, self.list(record));
         replaced(said?, revision)
     }
 
-    async fn list_for_user(&self, record: &SessionRecord) -> Result<(), StoreError> {
-        let list = names::sessions_of(&record.identity.provider, &record.identity.user);
+    /// Puts a session on every list that it belongs to.
+    async fn list(&self, record: &SessionRecord) -> Result<(), StoreError> {
+        let provider = &record.identity.provider;
+        let mut lists = vec![names::sessions_of(provider, &record.identity.user)];
+        let at_provider = record.provider.iter().flat_map(|there| there.names());
+        lists.extend(at_provider.map(|name| names::sessions_at(provider, name)));
+        let puts = lists.iter().map(|list| self.put_on(list, record));
+        futures_util::future::try_join_all(puts).await.map(drop)
+    }
+
+    async fn put_on(&self, list: &str, record: &SessionRecord) -> Result<(), StoreError> {
         let member = names::member(&record.id, record.created_at);
         let said = self
             .link
             .write(
-                &self.scripts.list_for_user,
-                &[&list],
+                &self.scripts.put_on_list,
+                &[list],
                 &[
                     format().as_bytes(),
                     millis(record.absolute_expires_at).as_bytes(),
@@ -123,9 +133,39 @@ impl Redis {
         now: Timestamp,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let list = names::sessions_of(provider, user);
+        let is_theirs = |record: &SessionRecord| {
+            record.identity.provider == provider && record.identity.user == user
+        };
+        self.on_list(&list, is_theirs, now).await
+    }
+
+    pub(super) async fn sessions_at(
+        &self,
+        provider: &str,
+        name: ProviderName<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let list = names::sessions_at(provider, name);
+        let is_meant = |record: &SessionRecord| {
+            record.identity.provider == provider
+                && record
+                    .provider
+                    .as_ref()
+                    .is_some_and(|there| there.names().any(|known| known == name))
+        };
+        self.on_list(&list, is_meant, now).await
+    }
+
+    /// The live sessions on a list that belong there.
+    async fn on_list(
+        &self,
+        list: &str,
+        belongs: impl Fn(&SessionRecord) -> bool,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
         let mut command = redis::cmd("ZRANGEBYSCORE");
         command
-            .arg(&list)
+            .arg(list)
             .arg(format!("({}", now.as_millis()))
             .arg("+inf");
         let members: Vec<String> = read(self.link.send(&command).await?)?;
@@ -144,16 +184,16 @@ impl Redis {
         let mut gone = Vec::new();
         for (member, found) in looked {
             match found {
-                Some(stored) => live.push(stored.record),
+                Some(stored) => live.push(without_tokens(stored.record)),
                 None => gone.push(member),
             }
         }
-        self.unlist(&list, gone, now).await;
-        live.retain(|record| record.identity.provider == provider && record.identity.user == user);
-        Ok(in_order(live, now))
+        self.unlist(list, gone, now).await;
+        live.retain(belongs);
+        Ok(listed(live, now))
     }
 
-    /// Takes entries without a record off a user's list; they do no harm if they stay.
+    /// Takes entries without a record off a list; they do no harm if they stay.
     async fn unlist(&self, list: &str, mut gone: Vec<String>, now: Timestamp) {
         gone.retain(|member| {
             names::read_member(member).is_none_or(|(_, born)| now.since(born) > LATE)
@@ -177,7 +217,7 @@ impl Redis {
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-        Ok(in_order(parts.into_iter().flatten(), now))
+        Ok(listed(parts.into_iter().flatten(), now))
     }
 
     async fn sessions_in(
@@ -197,7 +237,7 @@ impl Redis {
             }
             let records: Vec<Option<Vec<u8>>> = read(self.link.send(&command).await?)?;
             for bytes in records.into_iter().flatten() {
-                found.push(record::decode::<SessionRecord>(&bytes)?.record);
+                found.push(without_tokens(record::decode(&bytes)?.record));
             }
         }
         Ok(found)
@@ -241,17 +281,4 @@ impl Redis {
 
 fn places(id: &SessionId) -> (String, String) {
     (names::session(id), names::ends(names::part(id)))
-}
-
-/// Those that have not ended, the oldest first.
-fn in_order(
-    records: impl IntoIterator<Item = SessionRecord>,
-    now: Timestamp,
-) -> Vec<SessionRecord> {
-    let mut live: Vec<_> = records
-        .into_iter()
-        .filter(|record| record.revoked_at.is_none() && now < record.ends_at())
-        .collect();
-    live.sort_by_key(|record| (record.created_at, record.id));
-    live
 }

@@ -12,6 +12,7 @@ use super::wire::Dialer;
 use super::{Settings, feed};
 use crate::auth::SessionId;
 use crate::auth::keyset::StoredKey;
+use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::{Clock, DOUBT, Timestamp};
 use crate::store::record::FORMAT;
@@ -155,6 +156,15 @@ impl Store for Redis {
                 None => self.all_sessions(now).await,
             }
         })
+    }
+
+    fn sessions_at_provider<'a>(
+        &'a self,
+        provider: &'a str,
+        name: ProviderName<'a>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Vec<SessionRecord>> {
+        Box::pin(self.sessions_at(provider, name, now))
     }
 
     fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize> {

@@ -147,6 +147,7 @@ impl History {
             idle_expires_at: start.plus(windows.idle_ttl),
             absolute_expires_at: start.plus(90 * DAY),
             revoked_at: None,
+            provider: None,
         };
         let access = Access {
             generation: Generation(0),

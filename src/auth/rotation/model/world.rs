@@ -106,6 +106,7 @@ pub(super) fn template() -> SessionRecord {
         idle_expires_at: NOW.plus(Duration::from_secs(1_000_000)),
         absolute_expires_at: NOW.plus(Duration::from_secs(1_000_000)),
         revoked_at: None,
+        provider: None,
     }
 }
 

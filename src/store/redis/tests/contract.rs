@@ -3,6 +3,7 @@
 use super::server::{REDIS_PASSWORD, REDIS_USER, RedisCluster, RedisOptions, RedisServer, Watched};
 use super::{Redis, open, open_with, settings};
 use crate::auth::keyset::StoredKey;
+use crate::auth::provider_session::ProviderName;
 use crate::clock::Clock;
 use crate::store::conformance::{self, NOW, session};
 use crate::store::{Replaced, Revision, Store as _, StoreError};
@@ -92,6 +93,22 @@ async fn a_list_that_was_lost_comes_back_with_the_next_renewal() {
     assert!(store.sessions(of_alice, NOW).await.unwrap().is_empty());
     store.replace_session(&record, revision).await.unwrap();
     assert_eq!(store.sessions(of_alice, NOW).await.unwrap(), [record]);
+
+    let record = conformance::session_at_provider(2, "bob", "b-1", Some("there"));
+    let revision = store.create_session(&record).await.unwrap();
+    let names = [ProviderName::Subject("b-1"), ProviderName::Session("there")];
+    for pattern in ["vestibule:{p*", "vestibule:{q*"] {
+        server.cli(&["DEL", &server.cli(&["KEYS", pattern])]);
+    }
+    for name in names {
+        let found = store.sessions_at_provider("corp", name, NOW).await;
+        assert!(found.unwrap().is_empty());
+    }
+    store.replace_session(&record, revision).await.unwrap();
+    for name in names {
+        let found = store.sessions_at_provider("corp", name, NOW).await;
+        assert_eq!(found.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -132,7 +149,7 @@ async fn a_newer_format_is_refused_and_nothing_of_it_is_overwritten() {
     let before = dump();
     let is_newer = |error: StoreError| {
         assert!(
-            matches!(error, StoreError::NewerFormat { found: 9, known: 1 }),
+            matches!(error, StoreError::NewerFormat { found: 9, known: 2 }),
             "{error}"
         );
     };
