@@ -283,6 +283,7 @@ fn record(number: usize, now: Timestamp, ends: Timestamp) -> SessionRecord {
         idle_expires_at: ends.plus(Duration::from_millis(number as u64 / 16)),
         absolute_expires_at: ends.plus(DAY * 30),
         revoked_at: None,
+        provider: None,
     }
 }
 
