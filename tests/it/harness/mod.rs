@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod forge;
 pub mod gateway;
+pub mod maker;
 pub mod node;
 pub mod nodes;
 pub mod person;
@@ -17,6 +18,7 @@ pub mod prepared;
 pub mod provider;
 pub mod python;
 pub mod redis;
+pub mod rogue;
 pub mod wait;
 pub mod webdriver;
 
@@ -27,6 +29,7 @@ pub use gateway::Gateway;
 pub use nodes::Nodes;
 pub use person::Person;
 pub use provider::Provider;
+pub use rogue::Rogue;
 
 /// The name under which every test gateway is known to its users.
 pub const HOST: &str = "app.test";

@@ -262,6 +262,40 @@ impl Chromium {
             .await;
     }
 
+    /// Signs in at a provider's form (`tests/provider/server.mjs`), where the browser is by now.
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub async fn sign_in_at_provider(&self, login: &str) {
+        self.until("return document.querySelector('form[data-prompt=login]') !== null;")
+            .await;
+        self.fill("input[name=login]", login).await;
+        self.fill("input[name=password]", "anything").await;
+        self.click("button[name=go][value=yes]").await;
+    }
+
+    /// The tab that it acts in.
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub async fn tab(&self) -> String {
+        let handle = self.command("GET", "/window", None).await;
+        handle.as_str().unwrap().to_owned()
+    }
+
+    /// Opens another tab and acts in it from now on.
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub async fn new_tab(&self) -> String {
+        let tab = self
+            .command("POST", "/window/new", Some(json!({ "type": "tab" })))
+            .await;
+        let handle = tab["handle"].as_str().unwrap().to_owned();
+        self.to_tab(&handle).await;
+        handle
+    }
+
+    #[allow(dead_code, reason = "for sign-in by a provider")]
+    pub async fn to_tab(&self, handle: &str) {
+        self.command("POST", "/window", Some(json!({ "handle": handle })))
+            .await;
+    }
+
     async fn find(&self, css: &str) -> String {
         let found = self
             .command(

@@ -7,8 +7,10 @@ use url::Url;
 use crate::harness::browser::claims;
 use crate::harness::clock::WallClock;
 use crate::harness::forge::{b64, random};
+use crate::harness::maker::Alg;
 use crate::harness::provider::CLIENT_SECRET;
-use crate::harness::{Ask, ORIGIN, Person, Provider, plain};
+use crate::harness::rogue::Signed;
+use crate::harness::{Ask, ORIGIN, Person, Provider, Rogue, plain};
 
 /// What a client does with a provider, without any of the gateway's code.
 struct Client<'a> {
@@ -209,4 +211,75 @@ async fn the_real_provider_has_many_faces() {
         .sign(json!({ "alg": "PS256", "typ": "x" }), json!({ "any": 1 }))
         .await;
     assert_eq!(claims(&signed), json!({ "any": 1 }));
+}
+
+#[tokio::test]
+async fn the_rogue_is_honest_and_strict_by_itself() {
+    let rogue = Rogue::start().await;
+    let client = Client::of(&rogue.issuer);
+    let person = Person::new();
+    for alg in Alg::ALL {
+        rogue.signs_with(alg);
+        let location = client.authorize("a nonce").await;
+        let (status, first) = client.exchange(&person.visit(&location, "-").await).await;
+        assert_eq!(status, 200, "{first}");
+        let token = first["id_token"].as_str().unwrap();
+        let id = claims(token);
+        assert_eq!(id["nonce"], "a nonce");
+        let access = first["access_token"].as_str().unwrap();
+        assert_eq!(id["at_hash"], alg.half_hash(access));
+        // Checked by other people's code, from the set that it publishes.
+        let jwks = client.get("/jwks").await;
+        independently_valid(token, &jwks, alg.name());
+        let (status, second) = client.refresh(&first).await;
+        assert_eq!(status, 200, "{second}");
+        assert_eq!(client.refresh(&first).await.0, 400);
+    }
+    // A verifier of something else, and a code that is spent.
+    let other = Client::of(&rogue.issuer);
+    let callback = person.visit(&client.authorize("n").await, "-").await;
+    assert_eq!(other.exchange(&callback).await.0, 400);
+    assert_eq!(client.exchange(&callback).await.0, 400);
+}
+
+#[tokio::test]
+async fn the_rogue_lies_as_it_is_told() {
+    let rogue = Rogue::start().await;
+    let client = Client::of(&rogue.issuer);
+    let person = Person::new();
+    rogue.id_token(|token| {
+        token.claims["iss"] = json!("https://evil.example");
+        token.signed = Signed::Not;
+    });
+    rogue.callback(|parameters| parameters.retain(|(name, _)| name != "iss"));
+    let callback = person.visit(&client.authorize("n").await, "-").await;
+    assert!(!callback.contains("iss="), "{callback}");
+    let (_, token) = client.exchange(&callback).await;
+    let token = token["id_token"].as_str().unwrap();
+    assert_eq!(claims(token)["iss"], "https://evil.example");
+    assert!(token.ends_with('.'));
+    rogue.says("jwks", |jwks| jwks["keys"] = json!([]));
+    assert_eq!(client.get("/jwks").await, json!({ "keys": [] }));
+    rogue.reply("token", |reply| reply.redirect(307, "http://127.0.0.1:9/"));
+    let url = Url::parse(&format!("{}/token", rogue.issuer)).unwrap();
+    let answer = plain::ask(&url, Ask::new("POST", "")).await.unwrap();
+    assert_eq!(answer.header("location"), Some("http://127.0.0.1:9/"));
+    assert_eq!(rogue.count("token"), 2);
+    rogue.repent();
+    let (status, token) = client
+        .exchange(&person.visit(&client.authorize("n").await, "-").await)
+        .await;
+    assert_eq!(status, 200, "{token}");
+}
+
+/// Checks a token with jsonwebtoken, whose way to a key is not ours.
+fn independently_valid(token: &str, jwks: &Value, alg: &str) {
+    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
+    let header = decode_header(token).unwrap();
+    let set: JwkSet = serde_json::from_value(jwks.clone()).unwrap();
+    let jwk = set.find(&header.kid.unwrap()).expect("a key of that id");
+    let mut validation = Validation::new(alg.parse::<Algorithm>().unwrap());
+    validation.set_audience(&["vestibule"]);
+    let key = DecodingKey::from_jwk(jwk).unwrap();
+    decode::<Value>(token, &key, &validation).unwrap();
 }
