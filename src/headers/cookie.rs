@@ -178,6 +178,70 @@ pub fn strip_ours(headers: &mut HeaderMap) {
     }
 }
 
+/// Gives cookies other values, wherever they stand in the `Cookie` lines: `None` takes one out, and one with a value that
+/// is not there yet comes last. The others stay as they are, in order; several lines become one (RFC 9113 section 8.2.3).
+/// Values that are no header text leave the header without that cookie.
+pub fn replace(headers: &mut HeaderMap, cookies: &[(&str, Option<&str>)]) {
+    let name_of = |piece: &[u8]| memchr(b'=', piece).and_then(|end| piece.get(..end).map(<[u8]>::to_vec));
+    let mut written = vec![false; cookies.len()];
+    let mut rest = Vec::new();
+    let mut write = |piece: &[&[u8]]| {
+        if !rest.is_empty() {
+            rest.extend_from_slice(b"; ");
+        }
+        piece.iter().for_each(|part| rest.extend_from_slice(part));
+    };
+    for piece in headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| pieces(line.as_bytes()))
+    {
+        let name = name_of(piece).unwrap_or_default();
+        let known = cookies
+            .iter()
+            .zip(&mut written)
+            .find(|((known, _), _)| known.as_bytes() == name);
+        match known {
+            None => write(&[piece]),
+            Some(((name, Some(value)), written)) if !*written => {
+                *written = true;
+                write(&[name.as_bytes(), b"=", value.as_bytes()]);
+            }
+            Some(_) => {}
+        }
+    }
+    for ((name, value), written) in cookies.iter().zip(written) {
+        if let (Some(value), false) = (value, written) {
+            write(&[name.as_bytes(), b"=", value.as_bytes()]);
+        }
+    }
+    match HeaderValue::try_from(rest) {
+        Ok(rest) if !rest.is_empty() => {
+            headers.insert(COOKIE, rest);
+        }
+        _ => {
+            headers.remove(COOKIE);
+        }
+    }
+}
+
+/// Drops every `Set-Cookie` of an upstream's answer that would set one of these cookies, as some browser might read it;
+/// returns how many lines were dropped.
+pub fn refuse_from_upstream(headers: &mut HeaderMap, names: &[&str]) -> usize {
+    let sets = |line: &HeaderValue| {
+        let pair = line.as_bytes().split(|byte| *byte == b';').next();
+        let pair = pair.unwrap_or_default().trim_ascii();
+        // `=name=value` is a cookie without a name, which comes back as `name=value`.
+        let pair = pair.strip_prefix(b"=").unwrap_or(pair).trim_ascii_start();
+        let name = memchr(b'=', pair).and_then(|end| pair.get(..end));
+        let name = name.unwrap_or(pair).trim_ascii();
+        names
+            .iter()
+            .any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    };
+    drop_lines(headers, sets)
+}
+
 /// Drops every `Set-Cookie` of an upstream's answer that would set one of ours, and whatever part of `Clear-Site-Data`
 /// would remove them; returns how many lines were dropped. The app's own cookies it can remove by name.
 pub fn refuse_ours_from_upstream(headers: &mut HeaderMap) -> usize {
@@ -193,14 +257,22 @@ pub fn refuse_ours_from_upstream(headers: &mut HeaderMap) -> usize {
     if clears {
         spare_cookies(headers);
     }
-    if !sets_ours {
+    match sets_ours {
+        true => drop_lines(headers, line_is_ours),
+        false => 0,
+    }
+}
+
+/// Drops the `Set-Cookie` lines that `unwanted` picks; the others stay in order.
+fn drop_lines(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderValue) -> bool) -> usize {
+    if !headers.get_all(SET_COOKIE).iter().any(&unwanted) {
         return 0;
     }
     let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     headers.remove(SET_COOKIE);
     let mut dropped = 0;
     for line in all {
-        if line_is_ours(&line) {
+        if unwanted(&line) {
             dropped += 1;
         } else {
             headers.append(SET_COOKIE, line);
@@ -381,5 +453,43 @@ mod tests {
         let left: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!(left, ["app=1; Path=/", "other=__Host-vestibule-access"]);
         assert_eq!(refuse_ours_from_upstream(&mut headers), 0);
+    }
+
+    #[test]
+    fn cookies_are_replaced_where_they_stand_and_the_others_stay() {
+        let check = |lines: &[&str], cookies: &[(&str, Option<&str>)], want: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, HeaderValue::from_str(line).unwrap());
+            }
+            replace(&mut headers, cookies);
+            let left: Vec<_> = headers.get_all(COOKIE).iter().collect();
+            let want: Vec<_> = want.into_iter().collect();
+            assert_eq!(left, want, "{lines:?}");
+        };
+        let new: &[(&str, Option<&str>)] = &[("at", Some("A")), ("rt", Some("R"))];
+        let gone: &[(&str, Option<&str>)] = &[("at", None), ("rt", None)];
+        check(&["x=1; at=a; y=2; rt=r; z=\"3\""], new, Some("x=1; at=A; y=2; rt=R; z=\"3\""));
+        check(&["rt=r; x"], new, Some("rt=R; x; at=A"));
+        check(&["at=1; at=2", "rt=r"], new, Some("at=A; rt=R"));
+        check(&[], new, Some("at=A; rt=R"));
+        check(&["x=1; at=a;rt=r;  y=at=a"], gone, Some("x=1; y=at=a"));
+        check(&["at=a; rt=r"], gone, None);
+        check(&["at2=a; xat=b; AT=c; at"], gone, Some("at2=a; xat=b; AT=c; at"));
+        check(&[], gone, None);
+        check(&["x=1"], &[("at", Some("a\nb"))], None);
+    }
+
+    #[test]
+    fn f05_cookies_of_the_service_are_taken_from_no_other_upstream() {
+        let mut headers = HeaderMap::new();
+        for line in [
+            "a=1", "at=x; Path=/", " at =y", "=at=z", "AT=x", "b=2; at=3", "rt; Max-Age=0", "att=1",
+        ] {
+            headers.append(SET_COOKIE, HeaderValue::from_str(line).unwrap());
+        }
+        assert_eq!(refuse_from_upstream(&mut headers, &["at", "rt"]), 5);
+        let left: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!(left, ["a=1", "b=2; at=3", "att=1"]);
     }
 }
