@@ -21,7 +21,7 @@ use crate::app::{App, Live};
 use crate::audit::{AuditEvent, Cause};
 use crate::auth::credentials::{self, Presented};
 use crate::auth::decision::{
-    self, AccessFinding, Action, AnonymousReason, Decision, Permit, RefreshFinding,
+    self, AccessFinding, Action, AnonymousReason, Decision, Permit, RefreshFinding, Renewable,
 };
 use crate::auth::path::CanonicalTarget;
 use crate::auth::refresh_token::RefreshClaims;
@@ -290,8 +290,8 @@ async fn serve(
     };
     let mut cookies = SessionCookies::Untouched;
     let mut action = act(context, &decision, route, &target, &request);
-    if let Action::Renew(claims) = action {
-        (decision, cookies) = Box::pin(renew(context, claims, request.headers())).await?;
+    if let Action::Renew(renewable) = action {
+        (decision, cookies) = Box::pin(renew(context, renewable, request.headers())).await?;
         action = act(context, &decision, route, &target, &request);
     }
     if let Decision::SignedIn(subject) = &decision {
@@ -398,6 +398,19 @@ fn identify(context: &Context<'_>, headers: &HeaderMap) -> Decision {
 
 /// One renewal and what it means for this request.
 async fn renew(
+    context: &Context<'_>,
+    renewable: Renewable,
+    headers: &HeaderMap,
+) -> Result<(Decision, SessionCookies), GatewayError> {
+    match renewable {
+        Renewable::Session(claims) => renew_session(context, claims, headers).await,
+        // Nothing finds such a token until `[external]` can be configured.
+        Renewable::External => Err(GatewayError::RenewalLoop),
+    }
+}
+
+/// A renewal by the session engine.
+async fn renew_session(
     context: &Context<'_>,
     claims: RefreshClaims,
     headers: &HeaderMap,

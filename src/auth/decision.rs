@@ -34,6 +34,17 @@ pub enum RefreshFinding {
     Sealed(RefreshClaims),
     /// There, but not ours.
     Forged,
+    /// A token of the service that issues tokens in our place (`[external]`): nobody but that service can judge it.
+    Foreign,
+}
+
+/// By whom a request's credentials can be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewable {
+    /// By the session engine, with this refresh token of ours.
+    Session(RefreshClaims),
+    /// By the service that issued the refresh token in the request's cookie.
+    External,
 }
 
 /// Why a request counts as not signed in; goes to the access line, never to the client in detail.
@@ -51,6 +62,9 @@ pub enum AnonymousReason {
     ForgedRefresh,
     /// A renewal was tried and definitely refused.
     RenewalRefused,
+    /// The service that issues the tokens may have taken the refresh token, and its answer never came: it cannot be sent
+    /// again.
+    RenewalLost,
 }
 
 /// Who is asking.
@@ -58,8 +72,8 @@ pub enum AnonymousReason {
 pub enum Decision {
     /// Signed in.
     SignedIn(Arc<Subject>),
-    /// The access token is over (or absent) and a sealed refresh token is there: ask the session engine, then decide again.
-    NeedsRenewal(RefreshClaims),
+    /// The access token is over (or absent) and there is something to renew it with: do so, then decide again.
+    NeedsRenewal(Renewable),
     /// Nobody we know.
     Anonymous(AnonymousReason),
 }
@@ -80,7 +94,8 @@ pub fn decide(conflicting: bool, access: AccessFinding, refresh: RefreshFinding)
         }
     };
     match refresh {
-        RefreshFinding::Sealed(claims) => Decision::NeedsRenewal(claims),
+        RefreshFinding::Sealed(claims) => Decision::NeedsRenewal(Renewable::Session(claims)),
+        RefreshFinding::Foreign => Decision::NeedsRenewal(Renewable::External),
         RefreshFinding::Forged => Decision::Anonymous(AnonymousReason::ForgedRefresh),
         RefreshFinding::Absent => Decision::Anonymous(without_refresh),
     }
@@ -319,7 +334,7 @@ pub enum Action {
     /// Send it on.
     Forward(Permit),
     /// Renew first, then decide and act again, once.
-    Renew(RefreshClaims),
+    Renew(Renewable),
     /// Ask to sign in.
     Challenge(RequestKind, AnonymousReason),
     /// Signed in, but this route does not admit them (403).
@@ -360,7 +375,7 @@ pub fn act(
         {
             Action::CrossSite
         }
-        (_, Decision::NeedsRenewal(claims)) => Action::Renew(*claims),
+        (_, Decision::NeedsRenewal(renewable)) => Action::Renew(*renewable),
         (_, Decision::SignedIn(subject)) if route.allow.admits(&subject.claims.identity) => {
             forward(Some(Arc::clone(subject)))
         }

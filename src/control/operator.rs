@@ -246,10 +246,12 @@ impl Operator {
                 let record = stored.as_ref().map(|stored| &stored.record);
                 Ok(token::judge_refresh(refresh, record, now))
             }
-            RefreshFinding::Absent | RefreshFinding::Forged => Ok(Judgement::invalid(
-                "it has the form of a refresh token, but no master key of this gateway sealed it"
-                    .to_owned(),
-            )),
+            RefreshFinding::Absent | RefreshFinding::Forged | RefreshFinding::Foreign => {
+                Ok(Judgement::invalid(
+                    "it has the form of a refresh token, but no master key of this gateway sealed it"
+                        .to_owned(),
+                ))
+            }
         }
     }
 

@@ -280,7 +280,7 @@ fn presented_session(context: &Context<'_>, headers: &HeaderMap) -> Option<Sessi
     match presented.refresh {
         Presented::Value(token) => match context.app.sessions.open_refresh(token) {
             RefreshFinding::Sealed(claims) => Some(claims.session),
-            RefreshFinding::Absent | RefreshFinding::Forged => None,
+            RefreshFinding::Absent | RefreshFinding::Forged | RefreshFinding::Foreign => None,
         },
         Presented::Absent | Presented::Conflicting => None,
     }

@@ -182,7 +182,8 @@ pub fn strip_ours(headers: &mut HeaderMap) {
 /// is not there yet comes last. The others stay as they are, in order; several lines become one (RFC 9113 section 8.2.3).
 /// Values that are no header text leave the header without that cookie.
 pub fn replace(headers: &mut HeaderMap, cookies: &[(&str, Option<&str>)]) {
-    let name_of = |piece: &[u8]| memchr(b'=', piece).and_then(|end| piece.get(..end).map(<[u8]>::to_vec));
+    let name_of =
+        |piece: &[u8]| memchr(b'=', piece).and_then(|end| piece.get(..end).map(<[u8]>::to_vec));
     let mut written = vec![false; cookies.len()];
     let mut rest = Vec::new();
     let mut write = |piece: &[&[u8]]| {
@@ -469,13 +470,21 @@ mod tests {
         };
         let new: &[(&str, Option<&str>)] = &[("at", Some("A")), ("rt", Some("R"))];
         let gone: &[(&str, Option<&str>)] = &[("at", None), ("rt", None)];
-        check(&["x=1; at=a; y=2; rt=r; z=\"3\""], new, Some("x=1; at=A; y=2; rt=R; z=\"3\""));
+        check(
+            &["x=1; at=a; y=2; rt=r; z=\"3\""],
+            new,
+            Some("x=1; at=A; y=2; rt=R; z=\"3\""),
+        );
         check(&["rt=r; x"], new, Some("rt=R; x; at=A"));
         check(&["at=1; at=2", "rt=r"], new, Some("at=A; rt=R"));
         check(&[], new, Some("at=A; rt=R"));
         check(&["x=1; at=a;rt=r;  y=at=a"], gone, Some("x=1; y=at=a"));
         check(&["at=a; rt=r"], gone, None);
-        check(&["at2=a; xat=b; AT=c; at"], gone, Some("at2=a; xat=b; AT=c; at"));
+        check(
+            &["at2=a; xat=b; AT=c; at"],
+            gone,
+            Some("at2=a; xat=b; AT=c; at"),
+        );
         check(&[], gone, None);
         check(&["x=1"], &[("at", Some("a\nb"))], None);
     }
@@ -484,7 +493,14 @@ mod tests {
     fn f05_cookies_of_the_service_are_taken_from_no_other_upstream() {
         let mut headers = HeaderMap::new();
         for line in [
-            "a=1", "at=x; Path=/", " at =y", "=at=z", "AT=x", "b=2; at=3", "rt; Max-Age=0", "att=1",
+            "a=1",
+            "at=x; Path=/",
+            " at =y",
+            "=at=z",
+            "AT=x",
+            "b=2; at=3",
+            "rt; Max-Age=0",
+            "att=1",
         ] {
             headers.append(SET_COOKIE, HeaderValue::from_str(line).unwrap());
         }

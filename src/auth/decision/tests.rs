@@ -45,10 +45,11 @@ const ALL_ERRORS: [TokenError; 13] = [
 fn word(decision: &Decision) -> String {
     match decision {
         Decision::SignedIn(_) => "signed in".to_owned(),
-        Decision::NeedsRenewal(claims) => {
+        Decision::NeedsRenewal(Renewable::Session(claims)) => {
             assert_eq!(*claims, sealed());
             "renew".to_owned()
         }
+        Decision::NeedsRenewal(Renewable::External) => "ask".to_owned(),
         Decision::Anonymous(reason) => format!("{reason:?}"),
     }
 }
@@ -59,8 +60,9 @@ fn who_is_asking() {
         RefreshFinding::Absent,
         RefreshFinding::Sealed(sealed()),
         RefreshFinding::Forged,
+        RefreshFinding::Foreign,
     ];
-    let check = |access: AccessFinding, want: [&str; 3]| {
+    let check = |access: AccessFinding, want: [&str; 4]| {
         for (refresh, want) in refreshes.into_iter().zip(want) {
             let found = word(&decide(false, access.clone(), refresh));
             assert_eq!(found, want, "{access:?} {refresh:?}");
@@ -68,11 +70,11 @@ fn who_is_asking() {
             assert_eq!(conflicting, "ConflictingCookies");
         }
     };
-    check(AccessFinding::Valid(subject()), ["signed in"; 3]);
-    check(AccessFinding::Revoked, ["Revoked"; 3]);
+    check(AccessFinding::Valid(subject()), ["signed in"; 4]);
+    check(AccessFinding::Revoked, ["Revoked"; 4]);
     check(
         AccessFinding::Absent,
-        ["NoCredentials", "renew", "ForgedRefresh"],
+        ["NoCredentials", "renew", "ForgedRefresh", "ask"],
     );
     for error in ALL_ERRORS {
         let bad = format!("BadToken({error:?})");
@@ -80,8 +82,8 @@ fn who_is_asking() {
             TokenError::Expired
             | TokenError::Unknown
             | TokenError::NotYetValid
-            | TokenError::Lifetime => [&bad, "renew", "ForgedRefresh"],
-            _ => [bad.as_str(); 3],
+            | TokenError::Lifetime => [&bad, "renew", "ForgedRefresh", "ask"],
+            _ => [bad.as_str(); 4],
         };
         check(AccessFinding::Bad(error), want);
     }
@@ -344,8 +346,8 @@ impl Case {
                     }
                 }
             }
-            Action::Renew(claims) => {
-                assert_eq!(claims, sealed());
+            Action::Renew(renewable) => {
+                assert_eq!(renewable, Renewable::Session(sealed()));
                 "renew"
             }
             Action::Challenge(RequestKind::Navigation, AnonymousReason::NoCredentials) => "sign in",
@@ -362,7 +364,7 @@ impl Case {
         let decisions = [
             Decision::Anonymous(AnonymousReason::NoCredentials),
             Decision::SignedIn(subject()),
-            Decision::NeedsRenewal(sealed()),
+            Decision::NeedsRenewal(Renewable::Session(sealed())),
         ];
         for (decision, want) in decisions.iter().zip(want) {
             assert_eq!(
