@@ -7,7 +7,8 @@
 //! 3. [`auth`] (pure) finds the route, reads the credentials, decides, and makes the permit;
 //! 4. [`session`] checks tokens it has seen before, renews those that ran out, ends sessions, on top of [`store`];
 //! 5. [`upstream`] writes the identity headers and forwards with that permit;
-//! 6. [`login`] signs people in on pages of its own.
+//! 6. [`login`] signs people in on pages of its own;
+//! 7. [`outbound`] is how the gateway itself calls others.
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
 //! running gateway through [`control`] and on [`accounts`]; [`admin`], [`audit`] and
@@ -30,6 +31,7 @@ pub mod gateway;
 pub mod headers;
 pub mod login;
 pub mod observe;
+pub mod outbound;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -105,7 +105,7 @@ impl TokenError {
 }
 
 /// The latest moment that a `NumericDate` may name: the end of the year 9999.
-const MAX_DATE: i64 = 253_402_300_799;
+pub(super) const MAX_DATE: i64 = 253_402_300_799;
 
 /// The claims as they stand in the token.
 #[derive(Serialize)]
@@ -249,7 +249,7 @@ fn whole_seconds(duration: Duration) -> Duration {
 }
 
 /// Whether a text can be in a token: no control characters (they would have to be taken out again before a header).
-fn is_clean(text: &str) -> bool {
+pub(super) fn is_clean(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 

@@ -4,8 +4,11 @@
 //! out, so that every rule can be tested as a table. What the core allows is a [`Permit`], and only the core makes one.
 
 pub mod access_token;
+pub mod claims;
 pub mod credentials;
 pub mod decision;
+pub mod foreign_keys;
+pub mod foreign_token;
 pub mod keyset;
 pub mod path;
 pub mod provider_session;

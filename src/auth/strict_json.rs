@@ -1,5 +1,5 @@
-//! JSON as a verifier reads it: duplicate member names, deep nesting and trailing bytes are refused, numbers are integers
-//! or nothing (RFC 7519 section 4, RFC 8725 section 2.6). Must not know what a member means.
+//! JSON as a verifier reads it: duplicate member names, deep nesting and trailing bytes are refused; whole numbers and
+//! numbers with a fraction are told apart (RFC 7519 section 4, RFC 8725 section 2.6). Must not know what a member means.
 
 use std::fmt;
 
@@ -8,16 +8,21 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 /// Deepest nesting of arrays and objects that is read at all; our own tokens have two levels.
 const MAX_DEPTH: usize = 4;
 
+/// The same for what others write: providers nest (`resource_access.app.roles`), and add what nobody asked for.
+pub(crate) const MAX_FOREIGN_DEPTH: usize = 16;
+
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Json {
     /// `null`
     Null,
     /// `true`, `false`
-    Bool,
+    Bool(bool),
     /// A number written as an integer that fits.
     Integer(i64),
-    /// Any other number.
+    /// A number written with a fraction or an exponent, rounded down.
+    Fraction(i64),
+    /// Any other number: too large for anything that is counted.
     OtherNumber,
     /// Text.
     Text(String),
@@ -43,7 +48,12 @@ pub(crate) enum JsonError {
 impl Object {
     /// Reads one object and nothing else.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
-        if depth(bytes) > MAX_DEPTH {
+        Self::parse_within(bytes, MAX_DEPTH)
+    }
+
+    /// Reads one object, nested `max_depth` levels at most, and nothing else.
+    pub(crate) fn parse_within(bytes: &[u8], max_depth: usize) -> Result<Self, JsonError> {
+        if depth(bytes) > max_depth {
             return Err(JsonError::NotStrict);
         }
         match serde_json::from_slice(bytes) {
@@ -57,6 +67,25 @@ impl Object {
     /// Whether there is a member of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(member, _)| member == name)
+    }
+
+    /// Looks at a member.
+    pub(crate) fn get(&self, name: &str) -> Option<&Json> {
+        let found = self.0.iter().find(|(member, _)| member == name)?;
+        Some(&found.1)
+    }
+
+    /// Looks at a member that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Json::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// All members, in their order.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// Takes a member out.
@@ -117,8 +146,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
@@ -129,8 +158,16 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(i64::try_from(value).map_or(Json::OtherNumber, Json::Integer))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::OtherNumber)
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "within the bounds an f64 without its fraction is an exact i64"
+    )]
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        Ok(match value.is_finite() && value.abs() <= EXACT {
+            true => Json::Fraction(value.floor() as i64),
+            false => Json::OtherNumber,
+        })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -198,8 +235,11 @@ mod tests {
         for (text, want) in [
             ("1", Json::Integer(1)),
             ("-1", Json::Integer(-1)),
-            ("1.0", Json::OtherNumber),
-            ("1e3", Json::OtherNumber),
+            ("1.0", Json::Fraction(1)),
+            ("1.9", Json::Fraction(1)),
+            ("-1.1", Json::Fraction(-2)),
+            ("1e3", Json::Fraction(1000)),
+            ("1e16", Json::OtherNumber),
             ("1e300", Json::OtherNumber),
             ("18446744073709551616", Json::OtherNumber),
             ("18446744073709551615", Json::OtherNumber),

@@ -1,5 +1,7 @@
 //! Fixtures for the tests of the core: one person, one session, one set of keys.
 
+pub(crate) mod foreign;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("deadline", &[]),
     ("units", &[]),
+    ("outbound", &["units"]),
     ("auth", &["headers", "clock", "units"]),
     ("store", &["auth", "clock", "units"]),
     ("session", &["auth", "store", "clock", "units"]),
