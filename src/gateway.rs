@@ -161,7 +161,7 @@ impl Handler for Gateway {
             None => live.unrouted_metrics.answered(status),
         }
         if let Some(log) = &app.access_log {
-            let claims = trail.subject.as_ref().map(|subject| &subject.claims);
+            let subject = trail.subject.as_deref();
             AccessLine {
                 time: now,
                 request_id,
@@ -174,10 +174,10 @@ impl Handler for Gateway {
                 status,
                 outcome: trail.outcome.text(),
                 reason: None,
-                user: claims
-                    .map(|claims| claims.identity.user.as_str())
+                user: subject
+                    .map(|subject| subject.identity().user.as_str())
                     .or(trail.user.as_deref()),
-                session: claims.map(|claims| claims.session),
+                session: subject.and_then(Subject::session),
                 total,
                 upstream: trail.upstream_time,
             }
@@ -325,7 +325,7 @@ async fn serve(
             let user = trail
                 .subject
                 .as_ref()
-                .map_or("", |subject| &subject.claims.identity.user);
+                .map_or("", |subject| &subject.identity().user);
             let mut response = answer::not_allowed(context, asked, user);
             cookies.apply(context, response.headers_mut());
             Ok(response)
@@ -341,10 +341,14 @@ async fn serve(
 
 /// For routes that ask the store each time.
 async fn still_live(context: &Context<'_>, subject: &Subject) -> Result<bool, GatewayError> {
+    // What has no session cannot have been ended: it is over when its token is.
+    let Some(session) = subject.session() else {
+        return Ok(true);
+    };
     context
         .app
         .sessions
-        .is_live(subject.claims.session, context.now)
+        .is_live(session, context.now)
         .await
         .map_err(GatewayError::Store)
 }

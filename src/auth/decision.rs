@@ -376,7 +376,7 @@ pub fn act(
             Action::CrossSite
         }
         (_, Decision::NeedsRenewal(renewable)) => Action::Renew(*renewable),
-        (_, Decision::SignedIn(subject)) if route.allow.admits(&subject.claims.identity) => {
+        (_, Decision::SignedIn(subject)) if route.allow.admits(subject.identity()) => {
             forward(Some(Arc::clone(subject)))
         }
         (_, Decision::SignedIn(_)) => Action::NotAllowed(request_kind(method, headers)),

@@ -16,13 +16,12 @@ pub mod refresh_token;
 pub mod rotation;
 pub mod route;
 pub(crate) mod strict_json;
+pub mod subject;
 #[cfg(test)]
 pub(crate) mod test_support;
 
-use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,6 +31,7 @@ use crate::clock::Timestamp;
 
 pub use access_token::AccessClaims;
 pub use decision::Permit;
+pub use subject::Subject;
 
 /// One sign-in on one browser: 128 random bits, written as 22 characters of base64url.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,35 +143,4 @@ pub struct Identity {
     /// How (RFC 8176), for example `["pwd"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<String>,
-}
-
-/// A verified identity on its way through the gateway, shared by every request that carries the same access token.
-pub struct Subject {
-    /// The verified claims.
-    pub claims: AccessClaims,
-    memo: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Subject {
-    /// Wraps verified claims.
-    pub fn new(claims: AccessClaims) -> Self {
-        Subject {
-            claims,
-            memo: OnceLock::new(),
-        }
-    }
-
-    /// A slot in which the engine that writes identity headers keeps what it derived from this identity, so that it is
-    /// derived once per token and not once per request. The first caller's type wins; others get `None`.
-    pub fn memo<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.memo.get_or_init(|| Arc::new(make())).downcast_ref()
-    }
-}
-
-impl fmt::Debug for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject")
-            .field("claims", &self.claims)
-            .finish_non_exhaustive()
-    }
 }

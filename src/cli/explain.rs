@@ -279,7 +279,7 @@ fn routed(
 }
 
 fn identity_of(permit: &Permit) -> Option<&Identity> {
-    permit.subject().map(|subject| &subject.claims.identity)
+    permit.subject().map(|subject| subject.identity())
 }
 
 /// What a browser sends: a navigation where the method allows it, otherwise a call from the app's own page.

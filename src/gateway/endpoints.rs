@@ -220,7 +220,7 @@ fn sign_out_page(
         return pages::signed_out(&view);
     }
     match identify(context, request.headers()) {
-        Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.claims.identity.user)),
+        Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.identity().user)),
         Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
     }
 }
@@ -275,7 +275,7 @@ fn presented_session(context: &Context<'_>, headers: &HeaderMap) -> Option<Sessi
     if let Presented::Value(token) = presented.access
         && let AccessFinding::Valid(subject) = context.app.sessions.check_access(token, context.now)
     {
-        return Some(subject.claims.session);
+        return subject.session();
     }
     match presented.refresh {
         Presented::Value(token) => match context.app.sessions.open_refresh(token) {
@@ -301,7 +301,7 @@ async fn who_am_i(
         return Ok(answer::unauthorized(context, asked, "/"));
     };
     trail.subject = Some(Arc::clone(&subject));
-    let mut response = me::response(&subject.claims);
+    let mut response = me::response(&subject);
     cookies.apply(context, response.headers_mut());
     Ok(response)
 }

@@ -6,7 +6,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::auth::AccessClaims;
+use crate::auth::Subject;
 use crate::body::Body;
 use crate::clock::Timestamp;
 
@@ -19,8 +19,9 @@ struct Me<'a> {
     groups: &'a [String],
     provider: &'a str,
     amr: &'a [String],
-    /// The session's id; it names the session (`vestibule session revoke`) and opens nothing.
-    session: String,
+    /// The session's id; it names the session (`vestibule session revoke`) and opens nothing. `null` where the session is
+    /// another service's.
+    session: Option<String>,
     /// When the person signed in.
     started_at: String,
     /// When the access token will be renewed at the latest; not the end of the session.
@@ -29,8 +30,8 @@ struct Me<'a> {
 
 /// The answer for a verified identity. An absent claim is `null`, so that the members are always the same; times are
 /// RFC 3339.
-pub fn response(claims: &AccessClaims) -> Response<Body> {
-    let identity = &claims.identity;
+pub fn response(subject: &Subject) -> Response<Body> {
+    let identity = subject.identity();
     let me = Me {
         user: &identity.user,
         email: identity.email.as_deref(),
@@ -39,9 +40,9 @@ pub fn response(claims: &AccessClaims) -> Response<Body> {
         groups: &identity.groups,
         provider: &identity.provider,
         amr: &identity.amr,
-        session: claims.session.to_string(),
+        session: subject.session().map(|session| session.to_string()),
         started_at: rfc3339(identity.auth_time),
-        expires_at: rfc3339(claims.expires_at),
+        expires_at: rfc3339(subject.expires_at()),
     };
     json_response(&me)
 }
@@ -76,7 +77,7 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Generation, Identity, SessionId};
+    use crate::auth::{AccessClaims, Generation, Identity, SessionId};
 
     #[test]
     fn the_identity_and_nothing_to_steal() {
@@ -98,7 +99,7 @@ mod tests {
             expires_at: Timestamp::from_secs(1_800_000_400),
             token_id: "jti".into(),
         };
-        let response = response(&claims);
+        let response = response(&Subject::new(claims));
         assert_eq!(response.headers()["content-type"], "application/json");
         assert_eq!(response.headers()["cache-control"], "no-store");
         let Body::Full(Some(bytes)) = response.into_body() else {

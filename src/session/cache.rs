@@ -95,7 +95,7 @@ impl VerifiedTokens {
     pub(super) fn find(&self, token: &str, now: Timestamp) -> Hit {
         match self.seen.get(&Looked(token)) {
             Some((_, epoch)) if epoch != self.epoch() => Hit::Unknown,
-            Some((subject, _)) if now < subject.claims.expires_at => Hit::Valid(subject),
+            Some((subject, _)) if now < subject.expires_at() => Hit::Valid(subject),
             Some(_) => {
                 self.seen.remove(&Looked(token));
                 Hit::Expired

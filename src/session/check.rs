@@ -18,7 +18,7 @@ impl Sessions {
             Hit::Expired => return AccessFinding::Bad(TokenError::Expired),
             Hit::Unknown => return self.verify_access(token, now),
         };
-        if self.revocations.concerns_token(&subject.claims) {
+        if self.revocations.concerns_subject(&subject) {
             return AccessFinding::Revoked;
         }
         AccessFinding::Valid(subject)

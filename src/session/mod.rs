@@ -241,7 +241,7 @@ impl Sessions {
                 future_leeway: CLOCK_LEEWAY,
             },
             verified: VerifiedTokens::new(settings.cache_entries),
-            streams: Streams::new(Arc::clone(&revocations)),
+            streams: Streams::new(Arc::clone(&revocations), clock.clone()),
             flights: DashMap::new(),
             turns: DashMap::new(),
             verifications: AtomicU64::new(0),

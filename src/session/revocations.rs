@@ -11,7 +11,7 @@ use dashmap::DashMap;
 
 use super::CLOCK_LEEWAY;
 use crate::auth::rotation::SessionRecord;
-use crate::auth::{AccessClaims, Identity, SessionId};
+use crate::auth::{AccessClaims, Identity, SessionId, Subject};
 use crate::clock::Timestamp;
 use crate::store::{RevocationRecord, RevocationTarget};
 
@@ -143,6 +143,12 @@ impl Revocations {
     /// Whether the session of this access token has been ended.
     pub(super) fn concerns_token(&self, claims: &AccessClaims) -> bool {
         self.concerns(&claims.session, &claims.identity, claims.began_at)
+    }
+
+    /// Whether the session behind this identity, if there is one, has been ended.
+    pub(super) fn concerns_subject(&self, subject: &Subject) -> bool {
+        let claims = subject.access_claims();
+        claims.is_some_and(|claims| self.concerns_token(claims))
     }
 
     fn concerns(&self, session: &SessionId, identity: &Identity, began_at: Timestamp) -> bool {

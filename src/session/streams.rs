@@ -3,13 +3,18 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::{DashMap, Entry};
 use tokio_util::sync::CancellationToken;
 
 use super::revocations::Revocations;
 use crate::auth::{SessionId, Subject};
+use crate::clock::{Clock, Timestamp};
 use crate::store::{RevocationRecord, RevocationTarget};
+
+/// How often a stream that ends at a moment looks at the clock, which may be stepped meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 
 struct Stream {
     number: u64,
@@ -29,22 +34,31 @@ pub struct Streams {
     open: Arc<Open>,
     next: AtomicU64,
     revocations: Arc<Revocations>,
+    clock: Clock,
 }
 
 impl Streams {
-    pub(super) fn new(revocations: Arc<Revocations>) -> Self {
+    pub(super) fn new(revocations: Arc<Revocations>, clock: Clock) -> Self {
         Streams {
             open: Arc::default(),
             next: AtomicU64::new(0),
             revocations,
+            clock,
         }
     }
 
-    /// Registers a stream for as long as the guard lives.
+    /// Registers a stream for as long as the guard lives. One without a session ends when what proved its identity expires.
     pub fn open(&self, subject: Arc<Subject>) -> StreamGuard {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(session) = subject.session() else {
+            self.open.count.fetch_add(1, Ordering::Relaxed);
+            return StreamGuard {
+                number,
+                ends: Ends::At(subject.expires_at(), self.clock.clone()),
+                open: Arc::clone(&self.open),
+            };
+        };
         let ended = CancellationToken::new();
-        let session = subject.claims.session;
         let stream = Stream {
             number,
             subject: Arc::clone(&subject),
@@ -57,13 +71,12 @@ impl Streams {
             .push(stream);
         self.open.count.fetch_add(1, Ordering::Relaxed);
         // The session may have ended between the check of the token and this registration.
-        if self.revocations.concerns_token(&subject.claims) {
+        if self.revocations.concerns_subject(&subject) {
             ended.cancel();
         }
         StreamGuard {
             number,
-            session,
-            ended,
+            ends: Ends::With(session, ended),
             open: Arc::clone(&self.open),
         }
     }
@@ -94,9 +107,9 @@ impl Streams {
         };
         for streams in self.open.by_session.iter() {
             for stream in streams.iter() {
-                let claims = &stream.subject.claims;
-                let identity = &claims.identity;
-                if claims.began_at <= revocation.at
+                let identity = stream.subject.identity();
+                let claims = stream.subject.access_claims();
+                if claims.is_some_and(|claims| claims.began_at <= revocation.at)
                     && provider.is_none_or(|provider| *provider == identity.provider)
                     && user.is_none_or(|user| *user == identity.user)
                 {
@@ -114,29 +127,90 @@ impl Streams {
     }
 }
 
+/// What ends a stream.
+enum Ends {
+    /// The end of this session.
+    With(SessionId, CancellationToken),
+    /// This moment of that clock.
+    At(Timestamp, Clock),
+}
+
 /// One open stream; dropping it takes it off the list.
 pub struct StreamGuard {
     number: u64,
-    session: SessionId,
-    ended: CancellationToken,
+    ends: Ends,
     open: Arc<Open>,
 }
 
 impl StreamGuard {
-    /// Resolves when the session has been ended.
+    /// Resolves when the session has been ended, or when the token of a stream without a session has expired.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.ended.clone().cancelled_owned()
+        let (ended, moment) = match &self.ends {
+            Ends::With(_, ended) => (Some(ended.clone()), None),
+            Ends::At(moment, clock) => (None, Some((*moment, clock.clone()))),
+        };
+        async move {
+            if let Some(ended) = ended {
+                ended.cancelled_owned().await;
+            }
+            if let Some((moment, clock)) = moment {
+                until(moment, &clock).await;
+            }
+        }
+    }
+}
+
+/// Waits for a moment of the wall clock, which timers know nothing of: looked at again and again.
+async fn until(moment: Timestamp, clock: &Clock) {
+    loop {
+        let left = moment.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut streams) = self.open.by_session.entry(self.session) {
+        if let Ends::With(session, _) = &self.ends
+            && let Entry::Occupied(mut streams) = self.open.by_session.entry(*session)
+        {
             streams.get_mut().retain(|one| one.number != self.number);
             if streams.get().is_empty() {
                 streams.remove();
             }
         }
         self.open.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::subject::{ForeignProof, Proof};
+    use crate::auth::test_support::{NOW, alice};
+
+    #[tokio::test]
+    async fn a_stream_without_a_session_ends_with_its_token() {
+        let clock = Clock::manual(NOW);
+        let streams = Streams::new(Arc::default(), clock.clone());
+        let proof = Proof::Bearer(ForeignProof {
+            identity: alice(),
+            scopes: Vec::new(),
+            expires_at: NOW.plus(Duration::from_secs(60)),
+        });
+        let guard = streams.open(Arc::new(Subject::of(proof)));
+        assert_eq!(streams.len(), 1);
+        assert!(streams.sessions().is_empty());
+        let mut ended = std::pin::pin!(guard.ended());
+        let soon = tokio::time::timeout(Duration::ZERO, ended.as_mut()).await;
+        assert!(soon.is_err(), "ended before its token");
+        // The wall clock is set forward: that counts, whatever the timers say.
+        clock.advance(Duration::from_secs(60));
+        let soon = tokio::time::timeout(LOOK * 10, ended).await;
+        assert!(soon.is_ok(), "outlived its token");
+        drop(guard);
+        assert!(streams.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::auth::AccessClaims;
+use crate::auth::Subject;
 use crate::auth::keyset::{KeyError, KeySet, TokenKind};
 use crate::clock::Timestamp;
 
@@ -34,7 +34,8 @@ struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: &'a str,
-    sid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,21 +54,21 @@ impl Assertion {
     pub(super) fn sign(
         issuer: &str,
         audience: &str,
-        claims: &AccessClaims,
+        subject: &Subject,
         keys: &KeySet,
         now: Timestamp,
     ) -> Result<Self, KeyError> {
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| KeyError::Signing)?;
         let expires_at = now.plus(LIFE);
-        let identity = &claims.identity;
+        let identity = subject.identity();
         let token = keys.sign(
             TokenKind::Assertion,
             &Claims {
                 iss: issuer,
                 aud: audience,
                 sub: &identity.user,
-                sid: claims.session.to_string(),
+                sid: subject.session().map(|session| session.to_string()),
                 email: identity.email.as_deref(),
                 name: identity.name.as_deref(),
                 preferred_username: identity.preferred_username.as_deref(),

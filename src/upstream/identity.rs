@@ -54,7 +54,7 @@ pub(super) fn with<T>(
     index: usize,
     then: impl FnOnce(&ForUpstream) -> T,
 ) -> Option<T> {
-    let identity = &subject.claims.identity;
+    let identity = subject.identity();
     let derived = subject.memo(|| Derived {
         settings: Arc::clone(settings),
         upstreams: settings

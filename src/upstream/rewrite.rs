@@ -95,7 +95,7 @@ fn write_identity(
                 let made = Assertion::sign(
                     &plan.origin,
                     &upstream.name,
-                    &subject.claims,
+                    subject,
                     context.keys,
                     context.now,
                 )?;

@@ -341,7 +341,7 @@ impl Case {
                 match permit.subject() {
                     None => "forward bare",
                     Some(subject) => {
-                        assert_eq!(subject.claims, claims());
+                        assert_eq!(subject.access_claims(), Some(&claims()));
                         "forward as alice"
                     }
                 }

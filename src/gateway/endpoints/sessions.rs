@@ -34,19 +34,16 @@ const NOTICES: [(&str, SessionsNotice); 3] = [
 /// Somebody whose session is live in the store as well.
 struct Present {
     subject: Arc<Subject>,
+    session: SessionId,
     /// All of their live sessions, this one among them.
     records: Vec<SessionRecord>,
     cookies: SessionCookies,
 }
 
 impl Present {
-    fn session(&self) -> SessionId {
-        self.subject.claims.session
-    }
-
     /// What ends another of this person's sessions.
     fn ends_another(&self, context: &Context<'_>) -> Ending {
-        Ending::new(Reason::Revoked, By::Session(self.session()))
+        Ending::new(Reason::Revoked, By::Session(self.session))
             .from_request(Some(context.client), Some(context.request_id))
     }
 }
@@ -64,8 +61,8 @@ pub(super) async fn list(
         Err(reason) => return Ok(nobody(context, asked, reason)),
     };
     let own = Own::new(
-        &present.subject.claims.identity.user,
-        present.session(),
+        &present.subject.identity().user,
+        present.session,
         present.records,
         context.now,
         context.app.sessions.settings().access_ttl,
@@ -112,7 +109,7 @@ pub(super) async fn end_one(
     };
     let theirs = SessionId::parse(named)
         .filter(|session| present.records.iter().any(|record| record.id == *session));
-    if theirs == Some(present.session()) {
+    if theirs == Some(present.session) {
         return sign_out(context, &present, asked).await;
     }
     let ended = match theirs {
@@ -157,8 +154,8 @@ pub(super) async fn end_others(
         .app
         .sessions
         .end_others(
-            &present.subject.claims.identity,
-            present.session(),
+            present.subject.identity(),
+            present.session,
             present.ends_another(context),
             context.now,
         )
@@ -179,7 +176,7 @@ async fn sign_out(
     present: &Present,
     asked: &Asked,
 ) -> Result<Response<Body>, GatewayError> {
-    let session = present.session();
+    let session = present.session;
     context
         .app
         .sessions
@@ -187,7 +184,7 @@ async fn sign_out(
         .await
         .map_err(GatewayError::Store)?;
     let event = AuditEvent::SignedOut {
-        user: Some(&present.subject.claims.identity.user),
+        user: Some(&present.subject.identity().user),
         session,
     };
     context.app.audit.record_for(&event, context.cause());
@@ -219,18 +216,20 @@ async fn present(
     let records = context
         .app
         .sessions
-        .of_person(&subject.claims.identity, context.now)
+        .of_person(subject.identity(), context.now)
         .await
         .map_err(GatewayError::Store)?;
-    if !records
-        .iter()
-        .any(|record| record.id == subject.claims.session)
-    {
+    // Whoever has no session of ours has none to look at.
+    let own = subject
+        .session()
+        .filter(|session| records.iter().any(|record| record.id == *session));
+    let Some(session) = own else {
         return Ok(Err(AnonymousReason::Revoked));
-    }
+    };
     trail.subject = Some(Arc::clone(&subject));
     Ok(Ok(Present {
         subject,
+        session,
         records,
         cookies,
     }))

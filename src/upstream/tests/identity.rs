@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
+use crate::auth::Subject;
 
 const SPOOFS: [&str; 24] = [
     "X-Forwarded-User",
@@ -177,11 +178,13 @@ async fn the_assertion_names_person_and_upstream_and_is_signed_once() {
 
 #[tokio::test]
 async fn another_signing_key_or_a_short_rest_of_life_makes_a_new_assertion() {
-    let made = assertion::Assertion::sign(ORIGIN, "app", &claims(), &keys().1, NOW).unwrap();
+    let made =
+        assertion::Assertion::sign(ORIGIN, "app", &Subject::new(claims()), &keys().1, NOW).unwrap();
     let (_, same) = keys();
     assert!(!made.serves(&same, NOW), "another key");
     let (_, set) = keys();
-    let made = assertion::Assertion::sign(ORIGIN, "app", &claims(), &set, NOW).unwrap();
+    let made =
+        assertion::Assertion::sign(ORIGIN, "app", &Subject::new(claims()), &set, NOW).unwrap();
     assert!(made.serves(&set, NOW));
     assert!(made.serves(&set, NOW.plus(Duration::from_secs(30))));
     assert!(!made.serves(&set, NOW.plus(Duration::from_millis(30_001))));
