@@ -465,7 +465,7 @@ fn start(
 
 /// The store's part of a renewal alone. The generation stays, so that the browser's token does too.
 async fn swap(sessions: &Sessions, store: &dyn Store, token: &str) -> Outcome<()> {
-    let RefreshFinding::Sealed(claims) = sessions.open_refresh(token) else {
+    let RefreshFinding::Sealed(claims) = sessions.open_refresh(token.as_bytes()) else {
         return Err("not a token of this gateway".into());
     };
     let stored = store.session(&claims.session).await?.ok_or("it is gone")?;
@@ -480,14 +480,14 @@ async fn swap(sessions: &Sessions, store: &dyn Store, token: &str) -> Outcome<()
 }
 
 async fn renew(sessions: &Arc<Sessions>, token: &str, used: bool) -> Outcome<String> {
-    let RefreshFinding::Sealed(claims) = sessions.open_refresh(token) else {
+    let RefreshFinding::Sealed(claims) = sessions.open_refresh(token.as_bytes()) else {
         return Err("not a token of this gateway".into());
     };
     let now = Clock::System.now();
     match sessions.renew(claims, &client(), now).await {
         Renewal::Issued(pair, _) if pair.generation > claims.generation => {
             if used {
-                sessions.check_access(&pair.access, Clock::System.now());
+                sessions.check_access(pair.access.as_bytes(), Clock::System.now());
             }
             Ok(pair.refresh.clone())
         }

@@ -31,8 +31,8 @@ impl CookieNames {
 pub enum Presented<'a> {
     /// Not there.
     Absent,
-    /// There, once (or several times with the same value).
-    Value(&'a str),
+    /// There, once (or several times with the same value). Bytes, because most of them are looked up as they are.
+    Value(&'a [u8]),
     /// There with different values: counts as no session at all.
     Conflicting,
 }
@@ -84,14 +84,14 @@ impl Credentials<'_> {
 
 impl<'a> Presented<'a> {
     /// The value, when there is exactly one.
-    pub fn value(self) -> Option<&'a str> {
+    pub fn value(self) -> Option<&'a [u8]> {
         match self {
             Presented::Value(value) => Some(value),
             Presented::Absent | Presented::Conflicting => None,
         }
     }
 
-    fn and(self, value: &'a str) -> Self {
+    fn and(self, value: &'a [u8]) -> Self {
         match self {
             Presented::Absent => Presented::Value(value),
             Presented::Value(first) if first == value => self,
@@ -100,10 +100,9 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// The value of `name=value`. One that is not even UTF-8 becomes the empty text, which is no token of anybody.
-fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
-    let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-    Some(std::str::from_utf8(value).unwrap_or_default())
+/// The value of `name=value`.
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 
 #[cfg(test)]
@@ -136,24 +135,28 @@ mod tests {
         check(&[b";", b"; ;;= ;=;"], Absent, Absent);
         check(
             &[format!("a=b; {A}=x; c=d; {R}=y").as_bytes()],
-            Value("x"),
-            Value("y"),
+            Value(b"x"),
+            Value(b"y"),
         );
-        check(&[format!("{R}=y;{A}=x").as_bytes()], Value("x"), Value("y"));
+        check(
+            &[format!("{R}=y;{A}=x").as_bytes()],
+            Value(b"x"),
+            Value(b"y"),
+        );
         check(
             &[
                 format!("{A}=x").as_bytes(),
                 b"a=b",
                 format!("{R}=y").as_bytes(),
             ],
-            Value("x"),
-            Value("y"),
+            Value(b"x"),
+            Value(b"y"),
         );
-        check(&[format!("{A}=").as_bytes()], Value(""), Absent);
-        check(&[format!("{A}=x=y").as_bytes()], Value("x=y"), Absent);
+        check(&[format!("{A}=").as_bytes()], Value(b""), Absent);
+        check(&[format!("{A}=x=y").as_bytes()], Value(b"x=y"), Absent);
         check(
             &[format!("$Version=1; {A}=\"x\"").as_bytes()],
-            Value("\"x\""),
+            Value(b"\"x\""),
             Absent,
         );
     }
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn twice_with_different_values_conflicts_in_any_order() {
         use Presented::{Absent, Conflicting, Value};
-        check(&[format!("{A}=x; {A}=x").as_bytes()], Value("x"), Absent);
+        check(&[format!("{A}=x; {A}=x").as_bytes()], Value(b"x"), Absent);
         check(&[format!("{A}=x; {A}=y").as_bytes()], Conflicting, Absent);
         check(
             &[format!("{A}=y; {A}=x; {A}=y").as_bytes()],
@@ -196,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_no_token() {
+    fn bytes_that_are_no_text_are_a_value_like_any_other() {
         let mut line = format!("{A}=").into_bytes();
         line.extend_from_slice(&[0xff, 0xfe]);
-        check(&[&line], Presented::Value(""), Presented::Absent);
+        check(&[&line], Presented::Value(&[0xff, 0xfe]), Presented::Absent);
     }
 }

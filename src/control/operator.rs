@@ -235,7 +235,7 @@ impl Operator {
                 None => judgement,
             });
         }
-        match self.sessions.open_refresh(token) {
+        match self.sessions.open_refresh(token.as_bytes()) {
             RefreshFinding::Sealed(claims) => {
                 let stored = self.store.session(&claims.session).await?;
                 let refresh = RefreshInfo {

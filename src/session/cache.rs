@@ -16,12 +16,11 @@ use crate::clock::Timestamp;
 const HASHED: usize = 64;
 
 #[derive(Clone)]
-struct TokenText(Arc<str>);
+struct TokenText(Arc<[u8]>);
 
-struct Looked<'a>(&'a str);
+struct Looked<'a>(&'a [u8]);
 
-fn hash_end<H: Hasher>(text: &str, state: &mut H) {
-    let bytes = text.as_bytes();
+fn hash_end<H: Hasher>(bytes: &[u8], state: &mut H) {
     state.write(bytes.last_chunk::<HASHED>().map_or(bytes, |end| &end[..]));
 }
 
@@ -92,7 +91,7 @@ impl VerifiedTokens {
         }
     }
 
-    pub(super) fn find(&self, token: &str, now: Timestamp) -> Hit {
+    pub(super) fn find(&self, token: &[u8], now: Timestamp) -> Hit {
         match self.seen.get(&Looked(token)) {
             Some((_, epoch)) if epoch != self.epoch() => Hit::Unknown,
             Some((subject, _)) if now < subject.expires_at() => Hit::Valid(subject),
@@ -109,7 +108,7 @@ impl VerifiedTokens {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    pub(super) fn remember(&self, token: &str, subject: Arc<Subject>, epoch: Epoch) {
+    pub(super) fn remember(&self, token: &[u8], subject: Arc<Subject>, epoch: Epoch) {
         self.seen.insert(TokenText(token.into()), (subject, epoch));
     }
 

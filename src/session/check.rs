@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 
 impl Sessions {
     /// Checks an access token. Seen before: a lookup; else verified, remembered, and noted as received.
-    pub fn check_access(&self, token: &str, now: Timestamp) -> AccessFinding {
+    pub fn check_access(&self, token: &[u8], now: Timestamp) -> AccessFinding {
         let subject = match self.verified.find(token, now) {
             Hit::Valid(subject) => subject,
             Hit::Expired => return AccessFinding::Bad(TokenError::Expired),
@@ -24,7 +24,11 @@ impl Sessions {
         AccessFinding::Valid(subject)
     }
 
-    fn verify_access(&self, token: &str, now: Timestamp) -> AccessFinding {
+    fn verify_access(&self, bytes: &[u8], now: Timestamp) -> AccessFinding {
+        // Only now: what was remembered is text, and looking for it need not look at each byte of it.
+        let Ok(token) = std::str::from_utf8(bytes) else {
+            return AccessFinding::Bad(TokenError::Unknown);
+        };
         let epoch = self.verified.epoch();
         self.verifications.fetch_add(1, Ordering::Relaxed);
         let claims = match access_token::verify(token, &self.keys(), &self.expect, now) {
@@ -45,16 +49,16 @@ impl Sessions {
         let subject = Arc::new(Subject::new(claims));
         // What could not be noted stays unknown, so that its next request is a first sighting again.
         if noted {
-            self.verified.remember(token, Arc::clone(&subject), epoch);
+            self.verified.remember(bytes, Arc::clone(&subject), epoch);
         }
         AccessFinding::Valid(subject)
     }
 
     /// Checks a refresh token's MAC; the store is not asked.
-    pub fn open_refresh(&self, token: &str) -> RefreshFinding {
-        match self.master.open(token) {
-            Ok(claims) => RefreshFinding::Sealed(claims),
-            Err(_) => RefreshFinding::Forged,
+    pub fn open_refresh(&self, token: &[u8]) -> RefreshFinding {
+        match std::str::from_utf8(token).map(|token| self.master.open(token)) {
+            Ok(Ok(claims)) => RefreshFinding::Sealed(claims),
+            Ok(Err(_)) | Err(_) => RefreshFinding::Forged,
         }
     }
 }

@@ -12,7 +12,7 @@ fn check(bench: &Bench, pair: &IssuedPair) -> f64 {
     let best = (0..7).map(|_| {
         let started = Instant::now();
         for _ in 0..ROUNDS {
-            let found = bench.sessions.check_access(&pair.access, START);
+            let found = bench.sessions.check_access(pair.access.as_bytes(), START);
             assert!(matches!(
                 std::hint::black_box(found),
                 AccessFinding::Valid(_)

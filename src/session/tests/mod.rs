@@ -371,7 +371,7 @@ impl Bench {
             .unwrap()
     }
     fn sealed(&self, pair: &IssuedPair) -> RefreshClaims {
-        match self.sessions.open_refresh(&pair.refresh) {
+        match self.sessions.open_refresh(pair.refresh.as_bytes()) {
             RefreshFinding::Sealed(claims) => claims,
             other => panic!("{other:?}"),
         }
@@ -391,7 +391,8 @@ impl Bench {
         }
     }
     fn check(&self, pair: &IssuedPair) -> AccessFinding {
-        self.sessions.check_access(&pair.access, self.now())
+        self.sessions
+            .check_access(pair.access.as_bytes(), self.now())
     }
     /// The client shows its access token, and the store knows of it.
     async fn acknowledge(&self, pair: &IssuedPair) {
