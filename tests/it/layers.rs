@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("outbound", &["units"]),
     ("auth", &["headers", "clock", "units"]),
+    ("issuer", &["auth", "outbound", "clock", "units"]),
     ("store", &["auth", "clock", "units"]),
     ("session", &["auth", "store", "clock", "units"]),
     // Accounts are a source of identities for renewals: login implements a trait of the session engine.

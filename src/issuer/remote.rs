@@ -1,0 +1,296 @@
+//! The keys of one issuer, from its key set's URL: fetched at the start, refreshed in the background, swapped whole.
+//!
+//! A fetch is a task of its own; nobody holds a lock while it runs, and a caller that goes away does not stop it. A token
+//! with an unknown key makes at most one fetch in [`Settings::interval`], however many such tokens come.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::Uri;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{IssuerError, Metadata, discover, discovery};
+use crate::auth::foreign_keys::{Algorithm, ForeignKeys, KeyGeneration, MAX_BYTES};
+use crate::outbound::{Limits, Outbound};
+
+/// Where an issuer's key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Where its metadata says.
+    Discovered,
+    /// Here.
+    Url(Uri),
+}
+
+/// What is fetched, and how often.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The issuer, exactly as its tokens and its metadata write it.
+    pub issuer: String,
+    /// Where its keys are.
+    pub location: Location,
+    /// What its keys may be used with.
+    pub algorithms: Vec<Algorithm>,
+    /// How old keys may grow before they are fetched again.
+    pub refresh: Duration,
+    /// Shortest time between the beginning of a fetch and one that an unknown key causes.
+    pub interval: Duration,
+    /// Longest time that a caller waits for a fetch.
+    pub wait: Duration,
+    /// What one call may cost.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// The usual pace: fresh every 15 minutes, unknown keys at most every 30 s, 3 s of waiting.
+    pub fn new(issuer: String, location: Location, algorithms: Vec<Algorithm>) -> Self {
+        Settings {
+            issuer,
+            location,
+            algorithms,
+            refresh: Duration::from_secs(15 * 60),
+            interval: Duration::from_secs(30),
+            wait: Duration::from_secs(3),
+            limits: Limits {
+                time: Duration::from_secs(10),
+                bytes: MAX_BYTES,
+            },
+        }
+    }
+}
+
+/// What one fetch brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where the keys were discovered.
+    pub metadata: Option<Metadata>,
+    /// The keys.
+    pub keys: ForeignKeys,
+    at: Instant,
+}
+
+/// Counters for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Fetches that brought usable keys.
+    pub succeeded: u64,
+    /// Fetches that did not.
+    pub failed: u64,
+    /// How many keys there are now.
+    pub keys: usize,
+    /// How old they are.
+    pub age: Option<Duration>,
+}
+
+/// The keys of one issuer.
+pub struct RemoteKeys {
+    settings: Settings,
+    outbound: Outbound,
+    runtime: Handle,
+    current: ArcSwapOption<Fetched>,
+    turn: Mutex<Turn>,
+    /// How many fetches have ended, well or not.
+    ended: watch::Sender<u64>,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Whose turn it is to fetch. Never held while anything is awaited.
+#[derive(Debug, Default)]
+struct Turn {
+    under_way: bool,
+    began: Option<Instant>,
+}
+
+/// Longest pause between attempts while there is no key at all.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+impl RemoteKeys {
+    /// Begins to fetch on `runtime`, which must outlive the caller's; ends when the last `Arc` is gone.
+    pub fn start(settings: Settings, outbound: Outbound, runtime: Handle) -> Arc<Self> {
+        let keys = Arc::new(RemoteKeys {
+            settings,
+            outbound,
+            runtime: runtime.clone(),
+            current: ArcSwapOption::empty(),
+            turn: Mutex::default(),
+            ended: watch::Sender::new(0),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        });
+        // Before anybody can ask: a first request waits for this fetch and makes none.
+        keys.begin(|_| true);
+        runtime.spawn(keep_fresh(Arc::downgrade(&keys)));
+        keys
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// What was fetched last; `None` before the first success. Costs a load.
+    pub fn current(&self) -> Option<Arc<Fetched>> {
+        self.current.load_full()
+    }
+
+    /// What was fetched last, waiting for the first fetch while it is under way, [`Settings::wait`] at most. `None` = the
+    /// issuer cannot be reached or has no usable key, which was logged.
+    pub async fn ready(&self) -> Option<Arc<Fetched>> {
+        if let Some(fetched) = self.current() {
+            return Some(fetched);
+        }
+        let mut ended = self.ended.subscribe();
+        if self.turn().under_way {
+            self.wait_for(&mut ended).await;
+        }
+        self.current()
+    }
+
+    /// Newer keys than those of `seen`, for a token whose key is not among them. Fetches when the last fetch began longer
+    /// than [`Settings::interval`] ago, waits for a fetch under way, and otherwise says at once that there are none.
+    pub async fn unknown_key(self: &Arc<Self>, seen: KeyGeneration) -> Option<Arc<Fetched>> {
+        let newer = || self.current().filter(|now| now.keys.generation() != seen);
+        let mut ended = self.ended.subscribe();
+        if let Some(fetched) = newer() {
+            return Some(fetched);
+        }
+        let interval = self.settings.interval;
+        let began = self.begin(|began| began.is_none_or(|began| began.elapsed() >= interval));
+        if began || self.turn().under_way {
+            self.wait_for(&mut ended).await;
+        }
+        newer()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        let current = self.current();
+        Stats {
+            succeeded: self.succeeded.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            keys: current.as_ref().map_or(0, |fetched| fetched.keys.len()),
+            age: current.map(|fetched| fetched.at.elapsed()),
+        }
+    }
+
+    async fn wait_for(&self, ended: &mut watch::Receiver<u64>) {
+        // Either way the caller looks at what there is now.
+        let _ = tokio::time::timeout(self.settings.wait, ended.changed()).await;
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a fetch unless one is under way or `due` denies it; whether it did.
+    fn begin(self: &Arc<Self>, due: impl FnOnce(Option<Instant>) -> bool) -> bool {
+        let mut turn = self.turn();
+        if turn.under_way || !due(turn.began) {
+            return false;
+        }
+        *turn = Turn {
+            under_way: true,
+            began: Some(Instant::now()),
+        };
+        drop(turn);
+        let fetching = UnderWay(Arc::clone(self));
+        self.runtime.spawn(async move {
+            let outcome = fetching.0.fetch().await;
+            fetching.0.settle(outcome);
+            drop(fetching);
+        });
+        true
+    }
+
+    async fn fetch(&self) -> Result<Fetched, IssuerError> {
+        let Settings {
+            issuer,
+            location,
+            algorithms,
+            limits,
+            ..
+        } = &self.settings;
+        let (metadata, place) = match location {
+            Location::Url(url) => (None, url.clone()),
+            Location::Discovered => {
+                let metadata = discover(&self.outbound, issuer, *limits).await?;
+                let place = metadata.place("jwks_uri").ok_or(IssuerError::Place)?;
+                (Some(metadata), place)
+            }
+        };
+        let bytes = discovery::get(&self.outbound, "keys", &place.to_string(), *limits).await?;
+        Ok(Fetched {
+            metadata,
+            keys: ForeignKeys::from_jwks(&bytes, algorithms)?,
+            at: Instant::now(),
+        })
+    }
+
+    fn settle(&self, outcome: Result<Fetched, IssuerError>) {
+        let issuer = &self.settings.issuer;
+        match outcome {
+            Ok(fetched) => {
+                self.succeeded.fetch_add(1, Ordering::Relaxed);
+                let generation = fetched.keys.generation();
+                let known = self.current();
+                if known.is_none_or(|known| known.keys.generation() != generation) {
+                    let left_out = fetched.keys.skipped().len();
+                    tracing::info!(issuer, keys = fetched.keys.len(), left_out, "new keys");
+                }
+                self.current.store(Some(Arc::new(fetched)));
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let kept = self.stats().keys;
+                tracing::warn!(issuer, %error, kept, "keys could not be fetched");
+            }
+        }
+    }
+}
+
+/// A fetch under way; however it ends, those who wait are told.
+struct UnderWay(Arc<RemoteKeys>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.turn().under_way = false;
+        self.0.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+/// Fetches again and again: every [`Settings::refresh`] while it goes well, sooner while it does not.
+async fn keep_fresh(keys: Weak<RemoteKeys>) {
+    let mut pause = Duration::from_secs(1);
+    let mut failed = 0;
+    loop {
+        let Some(strong) = keys.upgrade() else { return };
+        let mut ended = strong.ended.subscribe();
+        let waits = strong.turn().under_way;
+        // Not to keep alive what nobody else uses.
+        drop(strong);
+        if waits && ended.changed().await.is_err() {
+            return;
+        }
+        let Some(strong) = keys.upgrade() else { return };
+        let failed_before = std::mem::replace(&mut failed, strong.failed.load(Ordering::Relaxed));
+        let went_well = failed == failed_before;
+        let next = match (went_well, strong.current().is_some()) {
+            (true, _) => strong.settings.refresh,
+            (false, true) => strong.settings.interval,
+            (false, false) => pause,
+        };
+        pause = match went_well {
+            true => Duration::from_secs(1),
+            false => (pause * 2).min(MAX_PAUSE),
+        };
+        drop(strong);
+        tokio::time::sleep(next).await;
+        let Some(strong) = keys.upgrade() else { return };
+        strong.begin(|began| began.is_none_or(|began| began.elapsed() >= next));
+    }
+}
