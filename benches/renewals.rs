@@ -40,7 +40,7 @@ use vestibule::auth::rotation::{Lineage, SessionRecord, Windows};
 use vestibule::auth::{Client, ClientAddr, Generation, Identity, SessionId};
 use vestibule::clock::{Clock, Timestamp};
 use vestibule::login::local::{self, Local, PROVIDER};
-use vestibule::session::{Renewal, Sessions, Settings};
+use vestibule::session::{IdentitySource, Renewal, Sessions, Settings};
 use vestibule::store::{Account, Embedded, Replaced, RevocationRecord, RevocationTarget, Store};
 use vestibule::units::Secret;
 
@@ -330,7 +330,7 @@ async fn engine(store: Arc<Embedded>, master: &Secret) -> Outcome<Arc<Sessions>>
         settings,
         store,
         MasterKeys::new(master, &[]),
-        Arc::new(accounts),
+        Arc::new(accounts) as Arc<dyn IdentitySource>,
         Clock::System,
         Arc::new(()),
         tokio::runtime::Handle::current(),
@@ -493,7 +493,9 @@ async fn renew(sessions: &Arc<Sessions>, token: &str, used: bool) -> Outcome<Str
         }
         Renewal::Issued(..) | Renewal::Served(_) => Err("not a new generation".into()),
         Renewal::Refused(_) => Err("refused".into()),
-        Renewal::Unavailable => Err("the store did not answer in time".into()),
+        Renewal::Unavailable | Renewal::ProviderSilent { .. } => {
+            Err("there was no answer in time".into())
+        }
     }
 }
 

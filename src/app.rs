@@ -389,6 +389,7 @@ impl Running {
             Err(error) => tracing::error!(%error, "the listeners did not end cleanly"),
         }
         self.app.sessions.settled().await;
+        self.app.sessions.answers_kept().await;
         self.stopped.cancel();
     }
 }

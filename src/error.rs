@@ -28,6 +28,12 @@ pub enum GatewayError {
     /// A renewal was needed and the store could not answer; the cookies stay as they are.
     #[error("a session could not be renewed: the store does not answer")]
     RenewalUnavailable,
+    /// A renewal was needed and the provider, which had to be asked first, gave no answer; the cookies stay as they are.
+    #[error("a session could not be renewed: its provider does not answer")]
+    ProviderSilent {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A session could not be begun.
     #[error("a session could not be begun")]
     Begin(#[source] BeginError),
@@ -58,6 +64,12 @@ impl GatewayError {
                 detail: "try again shortly; nothing is lost, the session's cookies stay as they are",
                 retry_after: Some(STORE_RETRY),
             },
+            GatewayError::ProviderSilent { retry_after } => Refusal {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                problem: ProblemType::ProviderUnavailable,
+                detail: "the sign-in provider does not answer; try again shortly, the session's cookies stay as they are",
+                retry_after: Some((*retry_after).max(Duration::from_secs(1))),
+            },
             GatewayError::Begin(_) => Refusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 problem: ProblemType::Status,
@@ -84,6 +96,7 @@ impl GatewayError {
             | GatewayError::RenewalUnavailable
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
+            | GatewayError::ProviderSilent { .. }
             | GatewayError::Begin(_)
             | GatewayError::RenewalLoop => Outcome::Unavailable,
         }
@@ -99,6 +112,7 @@ impl GatewayError {
             | GatewayError::RenewalUnavailable
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
+            | GatewayError::ProviderSilent { .. }
             | GatewayError::Begin(_)
             | GatewayError::RenewalLoop => {}
         }

@@ -444,6 +444,9 @@ async fn renew_session(
             ))
         }
         Renewal::Unavailable => Err(GatewayError::RenewalUnavailable),
+        Renewal::ProviderSilent { retry_after } => {
+            Err(GatewayError::ProviderSilent { retry_after })
+        }
     }
 }
 
@@ -455,6 +458,7 @@ fn refusal_word(refusal: RenewalRefusal) -> &'static str {
         RenewalRefusal::Rule(rotation::Refusal::Ahead) => "generation ahead of the store",
         RenewalRefusal::Replay => "replay",
         RenewalRefusal::AccountClosed => "account blocked or removed",
+        RenewalRefusal::ProviderGone => "provider not configured any more",
     }
 }
 

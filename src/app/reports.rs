@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::Show;
 use crate::admin::Readiness;
 use crate::audit::{Audit, AuditEvent, Cause};
-use crate::observe::metrics::RenewalOutcome;
+use crate::observe::metrics::{ProviderCheck, RenewalOutcome};
 use crate::observe::{Metrics, say};
-use crate::session::{Observer, SessionEvent, Sessions};
+use crate::session::{Observer, ProviderAnswer, SessionEvent, Sessions};
 use crate::store::Store;
 
 /// Turns what happens to sessions into counters and audit lines.
@@ -98,6 +98,22 @@ impl Observer for Reports {
                     request_id: ending.request_id.as_deref(),
                 };
                 self.audit.record_for(&event, cause);
+            }
+            SessionEvent::ProviderAsked {
+                session,
+                provider,
+                answer,
+            } => {
+                let checks = &self.metrics.provider_checks;
+                match answer {
+                    ProviderAnswer::Welcome(_) => checks.add(ProviderCheck::Welcome),
+                    // That the session is over has a line of its own.
+                    ProviderAnswer::Ended(_) => checks.add(ProviderCheck::Ended),
+                    ProviderAnswer::Unknown { reason, .. } => {
+                        checks.add(ProviderCheck::Unknown);
+                        tracing::warn!(%session, %provider, %reason, "a provider did not say whether a session may go on; it goes on for its grace");
+                    }
+                }
             }
             SessionEvent::KeyRotated { kid } => {
                 self.metrics.key_rotations.inc();

@@ -83,7 +83,7 @@ impl Operator {
             settings,
             Arc::clone(&store),
             MasterKeys::new(master, previous),
-            Arc::new(NobodyAsks),
+            Arc::new(NobodyAsks) as Arc<dyn IdentitySource>,
             clock.clone(),
             Arc::new(()),
             tokio::runtime::Handle::current(),

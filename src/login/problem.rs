@@ -26,6 +26,8 @@ pub enum ProblemType {
     CrossSite,
     /// A renewal is needed and the store does not answer.
     StoreUnavailable,
+    /// A renewal is needed and the provider, which has to be asked first, does not answer.
+    ProviderUnavailable,
 }
 
 impl ProblemType {
@@ -37,6 +39,7 @@ impl ProblemType {
             ProblemType::NotAllowed => "urn:vestibule:problem:not-allowed",
             ProblemType::CrossSite => "urn:vestibule:problem:cross-site",
             ProblemType::StoreUnavailable => "urn:vestibule:problem:store-unavailable",
+            ProblemType::ProviderUnavailable => "urn:vestibule:problem:provider-unavailable",
         }
     }
 
@@ -47,7 +50,9 @@ impl ProblemType {
             ProblemType::SignInRequired => "Sign-in required",
             ProblemType::NotAllowed => "Not allowed",
             ProblemType::CrossSite => "Cross-site request refused",
-            ProblemType::StoreUnavailable => "Session cannot be renewed now",
+            ProblemType::StoreUnavailable | ProblemType::ProviderUnavailable => {
+                "Session cannot be renewed now"
+            }
         }
     }
 }

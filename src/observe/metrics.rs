@@ -128,6 +128,18 @@ labels! {
 }
 
 labels! {
+    /// What a provider said when it was asked whether a session may go on.
+    ProviderCheck as "outcome" {
+        /// It may.
+        Welcome = "welcome",
+        /// It ends.
+        Ended = "ended",
+        /// Nobody knows; it goes on for its grace.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
     /// What a sign-in attempt came to.
     SignInOutcome as "outcome" {
         /// Signed in.
@@ -338,6 +350,8 @@ pub struct Metrics {
     pub decisions: Counts<Outcome>,
     /// Renewals by outcome.
     pub renewals: Counts<RenewalOutcome>,
+    /// Providers asked whether a session may go on, by what they said.
+    pub provider_checks: Counts<ProviderCheck>,
     /// Sessions begun by a sign-in.
     pub sessions_begun: Counter,
     /// Revocations of sessions, by whatever caused them.
@@ -395,6 +409,7 @@ impl Metrics {
             request_duration: Durations::default(),
             decisions: Counts::default(),
             renewals: Counts::default(),
+            provider_checks: Counts::default(),
             sessions_begun: Counter::default(),
             revocations: Counter::default(),
             replays: Counter::default(),
@@ -443,6 +458,11 @@ impl Metrics {
             self.decisions.clone(),
         );
         registry.register("renewals", "Session renewals", self.renewals.clone());
+        registry.register(
+            "provider_checks",
+            "Providers asked whether a session may go on",
+            self.provider_checks.clone(),
+        );
         registry.register(
             "sessions_begun",
             "Sessions begun by a sign-in",
@@ -699,6 +719,7 @@ mod tests {
         check::<Class>();
         check::<Outcome>();
         check::<RenewalOutcome>();
+        check::<ProviderCheck>();
         check::<SignInOutcome>();
         check::<Stream>();
         check::<HandshakeFailure>();

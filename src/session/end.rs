@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{By, Ending, Reason, SessionEvent, Sessions};
 use crate::auth::rotation::SessionRecord;
-use crate::auth::{ClientAddr, SessionId};
+use crate::auth::{ClientAddr, Identity, SessionId};
 use crate::clock::Timestamp;
 use crate::store::{Replaced, RevocationRecord, RevocationTarget, StoreError};
 
@@ -54,7 +54,7 @@ impl Sessions {
             .await
     }
 
-    async fn detached<T: Send + 'static>(
+    pub(super) async fn detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -71,8 +71,32 @@ impl Sessions {
     ) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let (closed, live) = tokio::join!(self.close(session, now), self.mark(session, now));
+        // What is marked is over, even if not all nodes could be told.
+        let live = self.tell_of_end(session, live, ending);
         closed?;
-        let live = live?;
+        live
+    }
+
+    /// As [`Sessions::end_now`] for callers that try again by looking for live sessions: one is only marked when every node
+    /// has been told.
+    pub(super) async fn end_surely(
+        &self,
+        session: SessionId,
+        ending: Ending,
+    ) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.close(session, now).await?;
+        let live = self.mark(session, now).await;
+        self.tell_of_end(session, live, ending)
+    }
+
+    fn tell_of_end(
+        &self,
+        session: SessionId,
+        marked: Result<Option<Identity>, StoreError>,
+        ending: Ending,
+    ) -> Result<bool, StoreError> {
+        let live = marked?;
         if let Some(identity) = &live {
             self.observer.observe(&SessionEvent::Revoked {
                 session: Some(session),
@@ -126,7 +150,7 @@ impl Sessions {
         &self,
         session: SessionId,
         now: Timestamp,
-    ) -> Result<Option<crate::auth::Identity>, StoreError> {
+    ) -> Result<Option<Identity>, StoreError> {
         for _ in 0..TRIES {
             let Some(stored) = self.load(&session).await? else {
                 return Ok(None);

@@ -26,6 +26,16 @@ pub enum Reason {
     Overtaken,
     /// A spent token was presented again: two parties hold the session.
     Replay,
+    /// The provider said that it is over: `invalid_grant`.
+    EndedAtProvider,
+    /// The person signed out at the provider (back-channel logout).
+    SignedOutThere,
+    /// The configured rules do not allow what the provider now says of the person.
+    NotAllowedAnyMore,
+    /// The provider answered for somebody else.
+    SomebodyElse,
+    /// The provider is not configured any more.
+    ProviderGone,
 }
 
 impl Reason {
@@ -41,6 +51,11 @@ impl Reason {
             Reason::AccountClosed => "account blocked or removed",
             Reason::Overtaken => "ended while it began",
             Reason::Replay => "replay",
+            Reason::EndedAtProvider => "ended at the provider",
+            Reason::SignedOutThere => "signed out at the provider",
+            Reason::NotAllowedAnyMore => "not allowed any more",
+            Reason::SomebodyElse => "the provider answered for somebody else",
+            Reason::ProviderGone => "provider not configured any more",
         }
     }
 }
@@ -56,6 +71,8 @@ pub enum By {
     CommandLine,
     /// A program on the admin API.
     AdminApi,
+    /// The provider at which the session began.
+    Provider,
     /// The gateway, by one of its rules.
     Gateway,
 }
@@ -67,6 +84,7 @@ impl fmt::Display for By {
             By::Session(session) => write!(f, "session {session}"),
             By::CommandLine => f.write_str("command line"),
             By::AdminApi => f.write_str("admin API"),
+            By::Provider => f.write_str("provider"),
             By::Gateway => f.write_str("gateway"),
         }
     }

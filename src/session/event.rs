@@ -1,6 +1,7 @@
 //! What the engine tells those who watch: audit, metrics, logs. Must not contain a token.
 
 use super::Ending;
+use super::provider::ProviderAnswer;
 use crate::auth::rotation::Refusal;
 use crate::auth::{Generation, SessionId};
 
@@ -81,6 +82,15 @@ pub enum SessionEvent {
         sessions: usize,
         /// Why, and by whom.
         ending: Ending,
+    },
+    /// A provider was asked whether a session may go on.
+    ProviderAsked {
+        /// Which session.
+        session: SessionId,
+        /// The provider's configured name.
+        provider: String,
+        /// What it said.
+        answer: ProviderAnswer,
     },
     /// There is a new signing key.
     KeyRotated {

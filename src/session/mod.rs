@@ -14,6 +14,7 @@ mod feed;
 mod issue;
 mod keys;
 mod list;
+mod provider;
 mod renew;
 mod revocations;
 mod streams;
@@ -45,10 +46,16 @@ pub use ending::{By, Ending, Reason};
 pub use event::{Observer, SessionEvent};
 pub use issue::IssueError;
 pub use keys::{KeyInfo, KeysError, rotated};
+pub use provider::{
+    BeganThere, Logout, NoProviders, ProviderAnswer, ProviderEnd, ProviderQuestion, ProviderReply,
+    ProviderTalker, Providers, SignedInThere, Sources,
+};
 pub use streams::{StreamGuard, Streams};
 
 /// How long one call to the store may take before it counts as unavailable.
 const STORE_PATIENCE: Duration = Duration::from_millis(900);
+/// How long the end of the process waits for calls to providers that are under way.
+const PROVIDER_SETTLES: Duration = Duration::from_secs(20);
 /// How far nodes' clocks may differ (RFC 8725 allows no more than this to be forgiven).
 const CLOCK_LEEWAY: Duration = Duration::from_secs(60);
 
@@ -104,6 +111,11 @@ pub enum Renewal {
     Refused(RenewalRefusal),
     /// The store could not answer: 503 + Retry-After, cookies untouched.
     Unavailable,
+    /// The provider has to be asked first and gives no answer: 503 + Retry-After, cookies untouched.
+    ProviderSilent {
+        /// When to try again.
+        retry_after: Duration,
+    },
 }
 
 /// Why a renewal was definitely refused.
@@ -115,6 +127,8 @@ pub enum RenewalRefusal {
     Replay,
     /// The account was blocked or removed.
     AccountClosed,
+    /// The provider is not configured any more.
+    ProviderGone,
 }
 
 /// What the engine needs to know of a login method at renewal.
@@ -197,7 +211,8 @@ pub struct Sessions {
     expect: Expect,
     store: Arc<dyn Store>,
     master: MasterKeys,
-    source: Arc<dyn IdentitySource>,
+    accounts: Arc<dyn IdentitySource>,
+    providers: Providers,
     clock: Clock,
     observer: Arc<dyn Observer>,
     /// Where work runs that outlives a request.
@@ -222,11 +237,15 @@ impl Sessions {
         settings: Settings,
         store: Arc<dyn Store>,
         master: MasterKeys,
-        source: Arc<dyn IdentitySource>,
+        sources: impl Into<Sources>,
         clock: Clock,
         observer: Arc<dyn Observer>,
         control: Handle,
     ) -> Result<Arc<Self>, OpenError> {
+        let Sources {
+            accounts,
+            providers,
+        } = sources.into();
         // The feed first: what is loaded after it is attached misses nothing.
         let feed = feed::attach(&*store).await?;
         let now = clock.now();
@@ -248,7 +267,8 @@ impl Sessions {
             settings,
             store,
             master,
-            source,
+            accounts,
+            providers,
             clock,
             observer,
             keys,
@@ -274,15 +294,39 @@ impl Sessions {
         &self.settings
     }
 
-    /// Begins a session for somebody who has just signed in.
+    /// Begins a session for somebody who has just signed in with an account of ours.
     pub async fn begin(
         &self,
         identity: Identity,
         client: &Client,
         now: Timestamp,
     ) -> Result<Arc<IssuedPair>, BeginError> {
+        let record = self.new_record(identity, client, now)?;
+        self.begin_with(record, now).await
+    }
+
+    /// Begins a session for somebody who has just signed in at a provider, whose name is `identity.provider`.
+    pub async fn begin_at_provider(
+        &self,
+        identity: Identity,
+        there: SignedInThere,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Arc<IssuedPair>, BeginError> {
+        let mut record = self.new_record(identity, client, now)?;
+        let part = self.providers.part(&record.id, there, now)?;
+        record.provider = Some(Box::new(part));
+        self.begin_with(record, now).await
+    }
+
+    fn new_record(
+        &self,
+        identity: Identity,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<SessionRecord, BeginError> {
         let absolute_expires_at = now.plus(self.settings.absolute_ttl);
-        let record = SessionRecord {
+        Ok(SessionRecord {
             id: issue::new_session_id()?,
             identity,
             lineage: Lineage {
@@ -300,10 +344,24 @@ impl Sessions {
             absolute_expires_at,
             revoked_at: None,
             provider: None,
-        };
+        })
+    }
+
+    async fn begin_with(
+        &self,
+        record: SessionRecord,
+        now: Timestamp,
+    ) -> Result<Arc<IssuedPair>, BeginError> {
         let (pair, _) = self.pair(&record, now)?;
         self.timed(self.store.create_session(&record)).await?;
-        let confirmed = match self.source.confirm(&record.identity).await {
+        let confirming = async {
+            match record.provider {
+                // The provider has just said so itself.
+                Some(_) => Ok(Refreshed::Identity(Box::new(record.identity.clone()))),
+                None => self.accounts.confirm(&record.identity).await,
+            }
+        };
+        let confirmed = match confirming.await {
             Ok(Refreshed::Identity(_)) => true,
             Ok(Refreshed::Closed) => false,
             Err(SourceUnavailable) => {
@@ -346,6 +404,12 @@ impl Sessions {
     /// Resolves when everything noted so far has reached the store; for a graceful end.
     pub async fn settled(&self) {
         self.acknowledgements.settled().await;
+    }
+
+    /// Resolves when no provider is being asked and what they answered has reached the store, or after a while; for a graceful
+    /// end. An answer that is lost may have held the refresh token with which the provider is to be asked next.
+    pub async fn answers_kept(&self) {
+        self.providers.settled(PROVIDER_SETTLES).await;
     }
 
     /// How many access tokens had to be verified by their signature so far; the others were remembered.

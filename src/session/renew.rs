@@ -1,7 +1,8 @@
 //! Renewal: one flight per session, generation and client, whose outcome all its waiters share.
 //!
 //! The flight is a task of its own on the control runtime: a caller that goes away does not stop it, because the store may
-//! already hold the new generation. Flights of one session take turns. A revocation during a flight wins.
+//! already hold the new generation. Flights of one session take turns. A revocation during a flight wins. A flight that has
+//! to wait for a provider lets others have their turn, and is judged anew, as of then, when the answer is there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use std::time::Duration;
 use dashmap::Entry;
 use tokio::sync::watch;
 
+use super::provider::{self, Consulted, Waited};
 use super::{
     By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
-    Sessions,
+    Sessions, SourceUnavailable,
 };
 use crate::auth::refresh_token::RefreshClaims;
 use crate::auth::rotation::{self, Refusal, SessionRecord, Verdict};
@@ -23,6 +25,8 @@ use crate::store::{Replaced, Stored};
 const PATIENCE: Duration = Duration::from_millis(950);
 /// How often a flight judges anew because others changed the session.
 const TRIES: usize = 16;
+/// How often a flight is judged, with a wait for the provider in between.
+const ANSWERS: usize = 3;
 
 /// What a flight is for. The answer depends on all three, so none may be shared across them.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -33,7 +37,25 @@ pub(super) struct FlightKey {
     addr: crate::auth::ClientAddr,
 }
 
-pub(super) type Flight = watch::Receiver<Option<Renewal>>;
+/// How far a flight is.
+#[derive(Clone)]
+pub(super) enum Progress {
+    Flying,
+    /// It waits for a provider.
+    Waiting,
+    Landed(Renewal),
+}
+
+pub(super) type Flight = watch::Receiver<Progress>;
+
+/// What one look at the session came to.
+enum Look {
+    Landed(Renewal),
+    /// The session changed meanwhile: judge again.
+    Again,
+    /// No new generation before the provider has answered.
+    Wait,
+}
 
 /// Takes the flight off the list when it ends, however it ends.
 struct Landing {
@@ -86,9 +108,21 @@ impl Sessions {
             return self.refuse(claims, Refusal::Revoked);
         }
         let mut flight = self.flight(claims, client, now);
-        let landed = tokio::time::timeout(PATIENCE, flight.wait_for(Option::is_some)).await;
-        match landed {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Renewal::Unavailable),
+        let moved = flight.wait_for(|progress| !matches!(progress, Progress::Flying));
+        match tokio::time::timeout(PATIENCE, moved).await {
+            Ok(Ok(progress)) => {
+                if let Progress::Landed(outcome) = &*progress {
+                    return outcome.clone();
+                }
+            }
+            Ok(Err(_)) | Err(_) => return Renewal::Unavailable,
+        }
+        let landed = flight.wait_for(|progress| matches!(progress, Progress::Landed(_)));
+        match tokio::time::timeout(provider::PATIENCE + PATIENCE, landed).await {
+            Ok(Ok(progress)) => match &*progress {
+                Progress::Landed(outcome) => outcome.clone(),
+                Progress::Flying | Progress::Waiting => Renewal::Unavailable,
+            },
             Ok(Err(_)) | Err(_) => Renewal::Unavailable,
         }
     }
@@ -104,7 +138,7 @@ impl Sessions {
         match self.flights.entry(key.clone()) {
             Entry::Occupied(flight) => flight.get().clone(),
             Entry::Vacant(place) => {
-                let (landed, flight) = watch::channel(None);
+                let (progress, flight) = watch::channel(Progress::Flying);
                 place.insert(flight.clone());
                 let landing = Landing {
                     sessions: Arc::clone(self),
@@ -113,43 +147,73 @@ impl Sessions {
                 let client = client.clone();
                 self.control.spawn(async move {
                     let sessions = Arc::clone(&landing.sessions);
-                    let outcome = sessions.fly(claims, &client, now).await;
+                    let outcome = sessions.fly(claims, &client, now, &progress).await;
                     // First off the list: whoever comes later is judged anew.
                     drop(landing);
-                    let _ = landed.send(Some(outcome));
+                    let _ = progress.send(Progress::Landed(outcome));
                 });
                 flight
             }
         }
     }
 
-    async fn fly(&self, claims: RefreshClaims, client: &Client, now: Timestamp) -> Renewal {
-        let turn = Turn::of(self, claims.session);
-        let _mine = turn.lock.lock().await;
-        for _ in 0..TRIES {
-            let stored = match self.load(&claims.session).await {
-                Ok(Some(stored)) => stored,
-                Ok(None) => return self.refuse(claims, Refusal::Unknown),
-                Err(_) => return Renewal::Unavailable,
-            };
-            if self.revocations.concerns_record(&stored.record) {
-                return self.refuse(claims, Refusal::Revoked);
+    async fn fly(
+        self: &Arc<Self>,
+        claims: RefreshClaims,
+        client: &Client,
+        mut now: Timestamp,
+        progress: &watch::Sender<Progress>,
+    ) -> Renewal {
+        for _ in 0..ANSWERS {
+            match self.take_turn(claims, client, now).await {
+                Look::Landed(outcome) => return outcome,
+                Look::Again => return Renewal::Unavailable,
+                Look::Wait => {}
             }
-            if let Some(outcome) = self.judge(&stored, claims, client, now).await {
-                return outcome;
+            progress.send_replace(Progress::Waiting);
+            match self.wait_for_provider(claims.session).await {
+                // Time has passed: windows and lives are measured from here.
+                Waited::Judge => now = self.clock.now(),
+                Waited::Silent { retry_after } => return Renewal::ProviderSilent { retry_after },
+                Waited::Unavailable => return Renewal::Unavailable,
             }
         }
         Renewal::Unavailable
     }
 
-    /// Judges the record and carries the verdict out; `None`: the session changed meanwhile, judge again.
+    async fn take_turn(
+        self: &Arc<Self>,
+        claims: RefreshClaims,
+        client: &Client,
+        now: Timestamp,
+    ) -> Look {
+        let turn = Turn::of(self, claims.session);
+        let _mine = turn.lock.lock().await;
+        for _ in 0..TRIES {
+            let stored = match self.load(&claims.session).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
+                Err(_) => return Look::Landed(Renewal::Unavailable),
+            };
+            if self.revocations.concerns_record(&stored.record) {
+                return Look::Landed(self.refuse(claims, Refusal::Revoked));
+            }
+            match self.judge(&stored, claims, client, now).await {
+                Look::Again => {}
+                look => return look,
+            }
+        }
+        Look::Again
+    }
+
+    /// Judges the record and carries the verdict out.
     async fn judge(
-        &self,
+        self: &Arc<Self>,
         stored: &Stored<SessionRecord>,
         claims: RefreshClaims,
         client: &Client,
         now: Timestamp,
-    ) -> Option<Renewal> {
+    ) -> Look {
         let (session, generation) = (claims.session, claims.generation);
         let record = &stored.record;
         let windows = &self.settings.windows;
@@ -161,35 +225,37 @@ impl Sessions {
             self.measuring(record, now),
         );
         match verdict {
-            Verdict::Refuse(refusal) => Some(self.refuse(claims, refusal)),
+            Verdict::Refuse(refusal) => Look::Landed(self.refuse(claims, refusal)),
             Verdict::Serve => {
                 let Ok(claims) = self.claims(record, generation, now) else {
-                    return Some(Renewal::Unavailable);
+                    return Look::Landed(Renewal::Unavailable);
                 };
                 self.observer.observe(&SessionEvent::Served {
                     session,
                     generation,
                 });
-                Some(Renewal::Served(Arc::new(Subject::new(claims))))
+                Look::Landed(Renewal::Served(Arc::new(Subject::new(claims))))
             }
             Verdict::Redeliver => {
                 let Ok((pair, subject)) = self.pair(record, now) else {
-                    return Some(Renewal::Unavailable);
+                    return Look::Landed(Renewal::Unavailable);
                 };
                 let generation = pair.generation;
                 self.observer.observe(&SessionEvent::Redelivered {
                     session,
                     generation,
                 });
-                Some(Renewal::Issued(pair, subject))
+                Look::Landed(Renewal::Issued(pair, subject))
             }
             Verdict::Replay => {
                 let next = rotation::apply(record, verdict, generation, client, windows, now);
                 match self.replace(&next, stored.revision).await {
                     Ok(Replaced::Committed(_)) => {}
-                    Ok(Replaced::Conflict) => return None,
-                    Ok(Replaced::Missing) => return Some(self.refuse(claims, Refusal::Unknown)),
-                    Err(_) => return Some(Renewal::Unavailable),
+                    Ok(Replaced::Conflict) => return Look::Again,
+                    Ok(Replaced::Missing) => {
+                        return Look::Landed(self.refuse(claims, Refusal::Unknown));
+                    }
+                    Err(_) => return Look::Landed(Renewal::Unavailable),
                 }
                 self.observer.observe(&SessionEvent::Replay {
                     session,
@@ -200,7 +266,7 @@ impl Sessions {
                 self.revoked_by_replay(record, Some(client.addr));
                 // The record is revoked durably; should this fail, the session's last access token lives to its end.
                 let _ = self.close(session, self.clock.now()).await;
-                Some(Renewal::Refused(RenewalRefusal::Replay))
+                Look::Landed(Renewal::Refused(RenewalRefusal::Replay))
             }
             Verdict::Rotate | Verdict::Reissue | Verdict::Heal => {
                 self.advance(stored, verdict, claims, client, now).await
@@ -222,42 +288,50 @@ impl Sessions {
 
     /// Issues a new generation.
     async fn advance(
-        &self,
+        self: &Arc<Self>,
         stored: &Stored<SessionRecord>,
         verdict: Verdict,
         claims: RefreshClaims,
         client: &Client,
         now: Timestamp,
-    ) -> Option<Renewal> {
+    ) -> Look {
         let record = &stored.record;
-        let identity = match self.source.refresh(&record.identity).await {
+        let identity = match self.vouched_for(record).await {
             Ok(Refreshed::Identity(identity)) => *identity,
             Ok(Refreshed::Closed) => {
-                let ending = Ending::new(Reason::AccountClosed, By::Gateway)
-                    .from_request(Some(client.addr), None);
-                return Some(match self.end_now(claims.session, ending).await {
-                    Ok(_) => Renewal::Refused(RenewalRefusal::AccountClosed),
-                    Err(_) => Renewal::Unavailable,
-                });
+                let (reason, refusal) = (Reason::AccountClosed, RenewalRefusal::AccountClosed);
+                return self.close_account(claims, client, reason, refusal).await;
             }
-            Err(_) => return Some(Renewal::Unavailable),
+            Err(_) => return Look::Landed(Renewal::Unavailable),
+        };
+        let asking = match self.consult(record, now) {
+            Consulted::Good => None,
+            Consulted::Asking(asking, permit) => Some((asking, permit)),
+            Consulted::Wait => return Look::Wait,
+            Consulted::Gone => {
+                let (reason, refusal) = (Reason::ProviderGone, RenewalRefusal::ProviderGone);
+                return self.close_account(claims, client, reason, refusal).await;
+            }
         };
         let windows = &self.settings.windows;
         let mut next = rotation::apply(record, verdict, claims.generation, client, windows, now);
         next.identity = identity;
+        if let (Some(there), Some((asking, _))) = (&mut next.provider, &asking) {
+            there.asking = Some(*asking);
+        }
         let (next, pair, subject) = match self.fitting(next, record, now) {
             Ok(issued) => issued,
-            Err(_) => return Some(Renewal::Unavailable),
+            Err(_) => return Look::Landed(Renewal::Unavailable),
         };
         match self.replace(&next, stored.revision).await {
             Ok(Replaced::Committed(_)) => {}
-            Ok(Replaced::Conflict) => return None,
-            Ok(Replaced::Missing) => return Some(self.refuse(claims, Refusal::Unknown)),
-            Err(_) => return Some(Renewal::Unavailable),
+            Ok(Replaced::Conflict) => return Look::Again,
+            Ok(Replaced::Missing) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
+            Err(_) => return Look::Landed(Renewal::Unavailable),
         }
         // Ended while this was written: the end wins, nobody gets the pair.
         if self.revocations.concerns_record(&next) {
-            return Some(self.refuse(claims, Refusal::Revoked));
+            return Look::Landed(self.refuse(claims, Refusal::Revoked));
         }
         let (session, generation) = (next.id, next.lineage.newest);
         self.observer.observe(&match verdict {
@@ -274,7 +348,34 @@ impl Sessions {
                 generation,
             },
         });
-        Some(Renewal::Issued(pair, subject))
+        if let Some((_, permit)) = asking {
+            // Nobody waits for this one.
+            drop(self.ask_provider(next, permit));
+        }
+        Look::Landed(Renewal::Issued(pair, subject))
+    }
+
+    /// Who the person is by now; what a provider said is in the record already.
+    async fn vouched_for(&self, record: &SessionRecord) -> Result<Refreshed, SourceUnavailable> {
+        match record.provider {
+            Some(_) => Ok(Refreshed::Identity(Box::new(record.identity.clone()))),
+            None => self.accounts.refresh(&record.identity).await,
+        }
+    }
+
+    /// Ends a session for whose person nobody vouches any more.
+    async fn close_account(
+        &self,
+        claims: RefreshClaims,
+        client: &Client,
+        reason: Reason,
+        refusal: RenewalRefusal,
+    ) -> Look {
+        let ending = Ending::new(reason, By::Gateway).from_request(Some(client.addr), None);
+        Look::Landed(match self.end_now(claims.session, ending).await {
+            Ok(_) => Renewal::Refused(refusal),
+            Err(_) => Renewal::Unavailable,
+        })
     }
 
     /// The pair; with the identity of before if the refreshed one has outgrown its cookie. That is refused at sign-in,

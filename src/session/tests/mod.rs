@@ -3,7 +3,10 @@
 mod cost;
 mod ending;
 mod nodes;
+mod provider;
+mod provider_logout;
 mod rotation;
+mod talker;
 mod time;
 mod tokens;
 mod trouble;
@@ -14,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use self::talker::Talker;
 use super::*;
 use crate::auth::ClientAddr;
 use crate::auth::access_token::TokenError;
@@ -22,6 +26,10 @@ use crate::auth::keyset::StoredKey;
 use crate::auth::refresh_token::RefreshClaims;
 use crate::store::{Account, Embedded, Feed, FeedEvent, RevocationRecord, StoreFuture};
 use crate::units::Secret;
+
+/// How often the provider of the tests is asked, and how long it may be silent.
+const CHECK: Duration = Duration::from_secs(900);
+const GRACE: Duration = Duration::from_secs(3600);
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -43,6 +51,8 @@ struct Hand {
     release: Notify,
     hung: AtomicBool,
     broken: AtomicBool,
+    /// How often a session was read.
+    reads: std::sync::atomic::AtomicUsize,
     /// The feeds of the nodes on this store; none while there is one node.
     feeds: Mutex<Vec<tokio::sync::mpsc::Sender<FeedEvent>>>,
     silent: Mutex<Vec<tokio::sync::mpsc::Sender<FeedEvent>>>,
@@ -82,6 +92,7 @@ impl Hand {
 impl Store for Hand {
     fn session<'a>(&'a self, id: &'a SessionId) -> StoreFuture<'a, Option<Stored<SessionRecord>>> {
         Box::pin(async move {
+            self.reads.fetch_add(1, Ordering::SeqCst);
             self.check().await?;
             self.inner.session(id).await
         })
@@ -249,6 +260,7 @@ struct Bench {
     sessions: Arc<Sessions>,
     store: Arc<Hand>,
     accounts: Arc<Accounts>,
+    talker: Arc<Talker>,
     seen: Arc<Seen>,
     clock: Clock,
     folder: Arc<tempfile::TempDir>,
@@ -282,6 +294,7 @@ impl Hand {
             release: Notify::new(),
             hung: AtomicBool::default(),
             broken: AtomicBool::default(),
+            reads: Default::default(),
             feeds: Mutex::default(),
             silent: Mutex::default(),
             shared: AtomicBool::default(),
@@ -293,13 +306,30 @@ impl Hand {
 }
 
 async fn start_on(store: Arc<Hand>, folder: Arc<tempfile::TempDir>, clock: Clock) -> Bench {
+    start_asking(store, folder, clock, Arc::default()).await
+}
+
+/// A node that asks this provider.
+async fn start_asking(
+    store: Arc<Hand>,
+    folder: Arc<tempfile::TempDir>,
+    clock: Clock,
+    talker: Arc<Talker>,
+) -> Bench {
     let accounts = Arc::new(Accounts::default());
     let seen = Arc::new(Seen::default());
     let sessions = Sessions::open(
         settings(),
         Arc::clone(&store) as Arc<dyn Store>,
         MasterKeys::new(&Secret::new([1; 32]), &[]),
-        Arc::clone(&accounts) as Arc<dyn IdentitySource>,
+        Sources {
+            accounts: Arc::clone(&accounts) as Arc<dyn IdentitySource>,
+            providers: Providers::new(
+                Arc::clone(&talker) as Arc<dyn ProviderTalker>,
+                &Secret::new([1; 32]),
+                &[],
+            ),
+        },
         clock.clone(),
         Arc::clone(&seen) as Arc<dyn Observer>,
         Handle::current(),
@@ -310,6 +340,7 @@ async fn start_on(store: Arc<Hand>, folder: Arc<tempfile::TempDir>, clock: Clock
         sessions,
         store,
         accounts,
+        talker,
         seen,
         clock,
         folder,
@@ -352,6 +383,7 @@ impl Bench {
             store,
             folder,
             clock,
+            talker,
             ..
         } = self;
         let gone = Arc::downgrade(&sessions);
@@ -359,7 +391,8 @@ impl Bench {
         while gone.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
-        start_on(Arc::new(Hand::on(folder.path())), folder, clock).await
+        let store = Arc::new(Hand::on(folder.path()));
+        start_asking(store, folder, clock, talker).await
     }
     fn now(&self) -> Timestamp {
         self.clock.now()
@@ -416,6 +449,7 @@ fn name(renewal: &Renewal) -> String {
         Renewal::Served(_) => "served".to_owned(),
         Renewal::Refused(refusal) => format!("refused {refusal:?}"),
         Renewal::Unavailable => "unavailable".to_owned(),
+        Renewal::ProviderSilent { .. } => "silent".to_owned(),
     }
 }
 

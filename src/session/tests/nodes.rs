@@ -5,7 +5,7 @@ use crate::session::StreamGuard;
 use crate::store::RevocationTarget;
 
 /// Two nodes on a store that tells them what happens.
-async fn two() -> (Bench, Bench) {
+pub(super) async fn two() -> (Bench, Bench) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let store = Arc::new(Hand::on(folder.path()));
     store.shared.store(true, Ordering::SeqCst);
@@ -15,7 +15,7 @@ async fn two() -> (Bench, Bench) {
     (one, other)
 }
 
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     for _ in 0..10_000 {
         if condition().await {
             return;
@@ -25,18 +25,18 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     panic!("in vain: {what}");
 }
 
-fn is_revoked(bench: &Bench, pair: &IssuedPair) -> bool {
+pub(super) fn is_revoked(bench: &Bench, pair: &IssuedPair) -> bool {
     matches!(bench.check(pair), AccessFinding::Revoked)
 }
 
-fn stream(bench: &Bench, pair: &IssuedPair) -> StreamGuard {
+pub(super) fn stream(bench: &Bench, pair: &IssuedPair) -> StreamGuard {
     match bench.check(pair) {
         AccessFinding::Valid(subject) => bench.sessions.streams().open(subject),
         found => panic!("{found:?}"),
     }
 }
 
-fn is_open(stream: &StreamGuard) -> bool {
+pub(super) fn is_open(stream: &StreamGuard) -> bool {
     use futures_util::FutureExt as _;
     stream.ended().now_or_never().is_none()
 }
