@@ -37,6 +37,7 @@ const storage = new Storage();
 const cookies = `op${process.pid}`; // cookies know no ports, and several providers share a host
 let calls = []; // what the provider was asked
 let faults = {}; // endpoint -> what goes wrong there
+let held = []; // answers that wait until the test lets them go
 let keys = [];
 let made = 0;
 
@@ -219,6 +220,7 @@ async function serve(request, response) {
   const fault = endpoint && faults[endpoint];
   if (fault && (fault.times === undefined || fault.times-- > 0)) {
     if (fault.delay) await new Promise((resolve) => { setTimeout(resolve, fault.delay); });
+    if (fault.hold) await new Promise((resolve) => { held.push(resolve); });
     if (fault.hang) return;
     if (fault.cut) { request.socket.destroy(); return; }
     if (fault.status) {
@@ -227,6 +229,7 @@ async function serve(request, response) {
       return;
     }
   }
+  if (endpoint === 'token') response.on('finish', () => calls.push({ endpoint: 'token.answered', status: response.statusCode }));
   if (path.startsWith('/interaction/')) { await interaction(request, response); return; }
   if (settings.path) request.originalUrl = request.url;
   if (settings.path && request.url.startsWith(settings.path)) request.url = request.url.slice(settings.path.length);
@@ -243,6 +246,7 @@ const controls = {
   calls: () => calls,
   forget: () => { calls = []; },
   faults: (body) => { faults = body; },
+  release: () => { held.splice(0).forEach((go) => go()); },
   accounts: (body) => { Object.assign(settings.accounts, body); },
   gateway: (body) => { settings.gateway = body; },
   // All refresh tokens of a person are dead: the next renewal meets `invalid_grant`.

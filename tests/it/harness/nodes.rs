@@ -42,7 +42,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Three nodes of this kind, with the accounts alice (staff, writers) and bob (no groups).
+    /// Three nodes of this kind, with the accounts alice (staff, writers) and bob (no groups) where there are accounts.
     pub async fn three(setup: Setup) -> Self {
         Nodes::run(3, setup).await
     }
@@ -54,9 +54,12 @@ impl Nodes {
             .unwrap();
         let secret = folder.path().join("secret");
         std::fs::write(&secret, super::forge::random(48)).unwrap();
-        let clock = setup
-            .has_clock()
-            .then(|| Arc::new(WallClock::in_folder(folder.path())));
+        let clock = setup.shared_clock().or_else(|| {
+            setup
+                .has_clock()
+                .then(|| Arc::new(WallClock::in_folder(folder.path())))
+        });
+        let has_accounts = setup.has_accounts();
         let mut nodes = Nodes {
             nodes: Vec::new(),
             networks: Vec::new(),
@@ -69,6 +72,9 @@ impl Nodes {
         };
         for _ in 0..count {
             nodes.one_more().await;
+        }
+        if !has_accounts {
+            return nodes;
         }
         let groups = ["--group", "staff", "--group", "writers"];
         let mail = ["--email", "alice@example.com"];

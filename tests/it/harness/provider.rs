@@ -174,6 +174,11 @@ impl Provider {
         self.order("faults", faults).await;
     }
 
+    /// Lets go what waits under the fault `{"token": {"hold": true}}`. `token.answered` is called when an answer has left.
+    pub async fn release(&self) {
+        self.order("release", Value::Null).await;
+    }
+
     /// Changes what is known of people; who is not mentioned stays.
     pub async fn set_accounts(&self, accounts: Value) {
         self.order("accounts", accounts).await;
