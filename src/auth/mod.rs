@@ -10,6 +10,7 @@ pub mod decision;
 pub mod foreign_keys;
 pub mod foreign_token;
 pub mod keyset;
+pub mod logout_token;
 pub mod path;
 pub mod provider_session;
 pub mod refresh_token;

@@ -1,8 +1,9 @@
 //! How people sign in: built-in accounts and the pages for it. Must not issue sessions: it says who somebody is.
 //!
-//! [`local`] checks a name and a password behind [`throttle`]; [`form`] and [`return_to`] read what a browser sends;
-//! [`pages`], [`problem`], [`me`] and [`sessions`] are complete answers. Nothing here writes a cookie.
+//! [`local`] checks a name and a password behind [`throttle`], [`backchannel`] a logout token; [`form`] and [`return_to`] read
+//! what a browser sends; [`pages`], [`problem`], [`me`] and [`sessions`] are complete answers. Nothing here writes a cookie.
 
+pub mod backchannel;
 pub mod device;
 pub mod form;
 pub mod language;

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "login",
         &[
-            "auth", "session", "store", "headers", "body", "clock", "units",
+            "auth", "issuer", "outbound", "session", "store", "headers", "body", "clock", "units",
         ],
     ),
     (
