@@ -8,7 +8,8 @@
 //! 4. [`session`] checks tokens it has seen before, renews those that ran out, ends sessions, on top of [`store`];
 //! 5. [`upstream`] writes the identity headers and forwards with that permit;
 //! 6. [`login`] signs people in on pages of its own;
-//! 7. [`outbound`] is how the gateway itself calls others, and [`issuer`] keeps the keys of those whose tokens it believes.
+//! 7. [`external`] does for the tokens of a service of the deployer's what [`session`] does for ours;
+//! 8. [`outbound`] is how the gateway itself calls others, and [`issuer`] keeps the keys of those whose tokens it believes.
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
 //! running gateway through [`control`] and on [`accounts`]; [`admin`], [`audit`] and
@@ -27,6 +28,7 @@ pub mod control;
 mod deadline;
 pub mod demo;
 pub mod error;
+pub mod external;
 pub mod gateway;
 pub mod headers;
 pub mod issuer;

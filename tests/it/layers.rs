@@ -25,6 +25,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "upstream",
         &["auth", "headers", "body", "clock", "deadline", "units"],
     ),
+    (
+        "external",
+        &["auth", "outbound", "headers", "clock", "units"],
+    ),
     ("observe", &["auth", "clock", "units"]),
     ("audit", &["auth", "observe", "clock", "units"]),
     (

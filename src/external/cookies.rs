@@ -1,0 +1,125 @@
+//! Which upstream sees which cookies of the service, and which of its cookies the browser gets.
+//!
+//! The service itself gets them, in their newest state: a spent refresh token never reaches it, by whatever request. No other
+//! upstream sees or sets one. Must not renew anything.
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::answer::cookie_of;
+use super::memory::{Key, Outcome};
+use super::renew::Standing;
+use super::{External, Pair};
+use crate::auth::credentials::{self, Presented};
+use crate::auth::route::UpstreamId;
+use crate::clock::Timestamp;
+use crate::headers::cookie;
+
+/// The refresh token that went to the service with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent(Option<Key>);
+
+impl External {
+    /// Whether an upstream is the service itself.
+    fn is_service(&self, upstream: UpstreamId) -> bool {
+        self.settings.cookies_to.contains(&upstream)
+    }
+
+    /// Puts the service's cookies into the state in which this upstream may see them: for the service what `renewed` or an
+    /// earlier renewal brought, for others nothing. Waits for a renewal of the presented token that is under way.
+    pub async fn dress(
+        &self,
+        upstream: UpstreamId,
+        headers: &mut HeaderMap,
+        renewed: Option<&Pair>,
+    ) -> Sent {
+        let names = &self.settings.cookies;
+        let (access, refresh) = (&*names.access, &*names.refresh);
+        let presented = credentials::from_headers(headers, names);
+        // Two values are nobody's session, for the service neither: it would pick one of them.
+        if !self.is_service(upstream) || presented.conflicting() {
+            let there = [presented.access, presented.refresh];
+            if there != [Presented::Absent; 2] {
+                cookie::replace(headers, &[(access, None), (refresh, None)]);
+            }
+            return Sent::default();
+        }
+        if let Some(pair) = renewed {
+            return self.put(pair, headers);
+        }
+        let Some(token) = presented.refresh.value() else {
+            return Sent::default();
+        };
+        match self.newest(token).await {
+            // Never tried, or not spent.
+            Standing::Unknown | Standing::Landed(Outcome::Paused(_)) => Sent(Some(Key::of(token))),
+            Standing::Landed(Outcome::Renewed(pair)) => self.put(&pair, headers),
+            Standing::Flying | Standing::Landed(Outcome::Refused(_) | Outcome::Lost { .. }) => {
+                cookie::replace(headers, &[(refresh, None)]);
+                Sent::default()
+            }
+        }
+    }
+
+    fn put(&self, pair: &Pair, headers: &mut HeaderMap) -> Sent {
+        let names = &self.settings.cookies;
+        let access = (&*names.access, Some(&*pair.access));
+        match &pair.refresh {
+            Some((token, key)) => {
+                cookie::replace(headers, &[access, (&*names.refresh, Some(token))]);
+                Sent(Some(*key))
+            }
+            None => {
+                cookie::replace(headers, &[access]);
+                let presented = credentials::from_headers(headers, names).refresh;
+                Sent(presented.value().map(Key::of))
+            }
+        }
+    }
+
+    /// Judges what an upstream's answer says about the service's cookies. Another upstream cannot set them. What the service
+    /// itself replaces or deletes, a sign-in or a sign-out, ends what is remembered of the token that went there; how many
+    /// lines were dropped is returned.
+    pub fn answered(&self, upstream: UpstreamId, sent: Sent, headers: &mut HeaderMap) -> usize {
+        let names = &self.settings.cookies;
+        if !self.is_service(upstream) {
+            return cookie::refuse_from_upstream(headers, &[&*names.access, &*names.refresh]);
+        }
+        if let Sent(Some(key)) = sent
+            && values_of(headers, &names.refresh).any(|value| Key::of(&value) != key)
+        {
+            self.memory.end(key, tokio::time::Instant::now());
+        }
+        0
+    }
+
+    /// Gives the browser the cookies of a renewal, unless it may have newer ones, or this very answer has others from the
+    /// service. Returns whether it did.
+    pub fn relay(&self, pair: &Pair, headers: &mut HeaderMap, now: Timestamp) -> bool {
+        if !self.is_newest(pair, now) {
+            return false;
+        }
+        let set_already = |name: &str| values_of(headers, name).next().is_some();
+        let lines: Vec<HeaderValue> = pair
+            .lines
+            .iter()
+            .filter(|line| cookie_of(line).is_some_and(|(name, _)| !set_already(&name)))
+            .cloned()
+            .collect();
+        let any = !lines.is_empty();
+        for line in lines {
+            headers.append(SET_COOKIE, line);
+        }
+        any
+    }
+}
+
+/// The values that an answer gives a cookie; empty for a deletion.
+fn values_of<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter_map(cookie_of)
+        .filter(move |(set, _)| set == name)
+        .map(|(_, value)| value)
+}

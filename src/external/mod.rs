@@ -1,0 +1,241 @@
+//! Tokens that a service of the deployer's issues (`[external]`): its access cookie says who is asking, its refresh cookie
+//! is spent in the browser's name when that has run out.
+//!
+//! One call for all requests that present the same refresh token, and its outcome for those that come after: a service
+//! that rotates takes a second use for theft. What may have been spent is never sent again; only the service's own refusal
+//! ends a sign-in; anything else is "try again". Must not issue a token, decide who may, or keep anything on disk.
+
+mod answer;
+mod call;
+mod check;
+mod cookies;
+mod memory;
+mod renew;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Uri};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::auth::claims::ClaimMap;
+use crate::auth::credentials::CookieNames;
+use crate::auth::decision::{AccessFinding, RefreshFinding};
+use crate::auth::foreign_keys::ForeignKeys;
+use crate::auth::route::UpstreamId;
+use crate::auth::{ClientAddr, Subject};
+use crate::clock::{Clock, Timestamp};
+use crate::headers::cookie::CookieStyle;
+use crate::outbound::Outbound;
+use crate::units::Secret;
+
+pub use check::PROVIDER;
+pub use cookies::Sent;
+
+use check::Checker;
+use memory::{Key, Memory};
+
+/// Calls to the service at once; others wait.
+const CALLS: usize = 32;
+
+/// What the service does, and how it is asked; owned by this engine, filled by the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `iss` of its access tokens, exact.
+    pub issuer: String,
+    /// What `aud` must name.
+    pub audience: String,
+    /// What they are verified with; the algorithm is pinned to the key.
+    pub keys: Arc<ForeignKeys>,
+    /// Longest life of an access token that is believed.
+    pub max_access_life: Duration,
+    /// Which claim is what.
+    pub claims: ClaimMap,
+    /// The names of its two cookies.
+    pub cookies: CookieNames,
+    /// How its tokens are renewed; `None`: not here.
+    pub refresh: Option<Refresh>,
+    /// Where people sign in: a path of the same origin, or an https URL.
+    pub login_url: String,
+    /// Where people sign out, if there is such a page.
+    pub logout_url: Option<String>,
+    /// The upstreams that get its cookies: the service itself.
+    pub cookies_to: Vec<UpstreamId>,
+    /// How long the outcome of a renewal is remembered for the token that was spent.
+    pub replay_grace: Duration,
+    /// How long a request waits for a renewal.
+    pub wait: Duration,
+    /// How long the call itself may take before the token counts as lost.
+    pub refresh_timeout: Duration,
+    /// The origin's host, for the service's eyes.
+    pub host: String,
+}
+
+/// How a refresh token is spent.
+#[derive(Clone, Debug)]
+pub enum Refresh {
+    /// `POST` with the refresh cookie; the answer sets cookies.
+    Cookies {
+        /// Absolute.
+        url: Uri,
+    },
+    /// An RFC 6749 token endpoint (section 6); the answer is JSON, and the cookies are written here.
+    TokenEndpoint {
+        /// Absolute.
+        url: Uri,
+        /// Which client the gateway is.
+        client_id: String,
+        /// Its secret, sent by HTTP Basic (RFC 6749 section 2.3.1); `None` for a public client.
+        client_secret: Option<Secret>,
+        /// How the cookies are written.
+        style: CookieStyle,
+        /// `Max-Age` of the refresh cookie where the answer does not say.
+        refresh_life: Duration,
+    },
+}
+
+/// Something that operators want counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExternalEvent {
+    /// A refresh token was spent for new tokens.
+    Renewed,
+    /// A request with a spent token got what it was spent for.
+    Served,
+    /// The service refused a refresh token.
+    Refused,
+    /// The service could not be asked, or could not do it now.
+    Unavailable,
+    /// A refresh token may have been spent in vain.
+    Lost,
+}
+
+/// Whoever counts.
+pub trait Observer: Send + Sync + 'static {
+    /// Must not block.
+    fn observe(&self, event: ExternalEvent);
+}
+
+/// On whose behalf the service is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The browser.
+    pub client: ClientAddr,
+    /// The request that waits first.
+    pub request_id: &'a str,
+}
+
+/// What a refresh token was spent for.
+pub struct Pair {
+    /// Who it is now.
+    pub subject: Arc<Subject>,
+    access: String,
+    /// The successor, and its place in the memory; `None`: the token that was sent goes on.
+    refresh: Option<(String, Key)>,
+    lines: Vec<HeaderValue>,
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pair(…)")
+    }
+}
+
+/// What a renewal came to, for one request.
+pub enum Renewal {
+    /// Go on as this person; the browser gets the cookies if they are still the newest when the answer leaves.
+    Renewed(Arc<Pair>),
+    /// The service refuses: sign in again. What it said about the cookies.
+    Refused(Arc<[HeaderValue]>),
+    /// Try again after this; the cookies stay as they are.
+    Unavailable(Duration),
+    /// The token may have been spent in vain and is not sent again: sign in again. The cookies stay as they are.
+    Lost,
+}
+
+/// A cookie's value as a token; an empty one, or bytes that are no text, are none.
+fn text(token: &[u8]) -> Option<&str> {
+    std::str::from_utf8(token)
+        .ok()
+        .filter(|token| !token.is_empty())
+}
+
+/// The engine of one node.
+pub struct External {
+    settings: Settings,
+    checker: Checker,
+    memory: Memory,
+    outbound: Outbound,
+    clock: Clock,
+    observer: Arc<dyn Observer>,
+    /// Where calls run, which outlive the request that began them.
+    control: Handle,
+    calls: Semaphore,
+}
+
+impl External {
+    /// Ready to work; asks nobody.
+    pub fn new(
+        settings: Settings,
+        outbound: Outbound,
+        clock: Clock,
+        observer: Arc<dyn Observer>,
+        control: Handle,
+    ) -> Arc<Self> {
+        Arc::new(External {
+            checker: Checker::new(&settings),
+            memory: Memory::new(settings.replay_grace),
+            settings,
+            outbound,
+            clock,
+            observer,
+            control,
+            calls: Semaphore::new(CALLS),
+        })
+    }
+
+    /// The names of the service's cookies.
+    pub fn cookie_names(&self) -> &CookieNames {
+        &self.settings.cookies
+    }
+
+    /// What a refresh cookie is worth: only the service can say, if it can be asked.
+    pub fn find_refresh(&self, token: &[u8]) -> RefreshFinding {
+        match self.settings.refresh.is_some() && text(token).is_some() {
+            true => RefreshFinding::Foreign,
+            false => RefreshFinding::Absent,
+        }
+    }
+
+    /// Where people sign in.
+    pub fn login_url(&self) -> &str {
+        &self.settings.login_url
+    }
+
+    /// Where people sign out.
+    pub fn logout_url(&self) -> Option<&str> {
+        self.settings.logout_url.as_deref()
+    }
+
+    /// Who an access token says it is.
+    pub fn check_access(&self, token: &[u8], now: Timestamp) -> AccessFinding {
+        match self.checker.check(text(token).unwrap_or_default(), now) {
+            Ok(subject) => AccessFinding::Valid(subject),
+            Err(error) => {
+                let short = error.in_short();
+                if let check::CheckError::Claim(error) = &error {
+                    tracing::warn!(%error, "a token of the external service cannot be an identity");
+                }
+                AccessFinding::Bad(short)
+            }
+        }
+    }
+
+    /// Renewals under way, and outcomes remembered.
+    pub fn held(&self) -> (usize, usize) {
+        self.memory.held()
+    }
+}
