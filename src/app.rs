@@ -25,6 +25,7 @@ use crate::auth::refresh_token::MasterKeys;
 use crate::auth::route::{RouteTable, UpstreamId};
 use crate::clock::Clock;
 use crate::config::{Config, Origin};
+use crate::external::External;
 use crate::gateway::Gateway;
 use crate::headers::cookie::CookieStyle;
 use crate::headers::forwarded::TrustedProxies;
@@ -33,12 +34,13 @@ use crate::login::return_to::AllowedHosts;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::{Logging, LoggingError, Metrics, say};
+use crate::outbound::Outbound;
 use crate::server::Authority;
 use crate::session::{IdentitySource, OpenError, Refreshed, Sessions, SourceUnavailable};
 use crate::store::master_key::MasterKeyError;
 use crate::store::{Store, StoreError};
 use crate::upstream::{SetupError, Upstreams};
-use crate::{admin, control, observe, server, store};
+use crate::{admin, control, external, observe, outbound, server, store};
 
 /// Everything a request can reach. Made once; what changes while running is inside [`Live`] or an engine.
 pub struct App {
@@ -46,6 +48,8 @@ pub struct App {
     pub live: ArcSwap<Live>,
     /// The session engine.
     pub sessions: Arc<Sessions>,
+    /// The service that issues the tokens instead of us, when `[external]` is configured.
+    pub external: Option<Arc<External>>,
     /// Built-in accounts, when `[login.local]` is configured.
     pub local: Option<Arc<Local>>,
     /// Counters and histograms.
@@ -155,6 +159,9 @@ pub enum StartError {
     /// Upstream connections.
     #[error(transparent)]
     Upstream(#[from] SetupError),
+    /// Calls of the gateway itself.
+    #[error(transparent)]
+    Outbound(#[from] outbound::SetupError),
 }
 
 /// A started gateway.
@@ -264,6 +271,16 @@ impl Running {
             Arc::clone(&audit),
             show,
         ));
+        let external = match &config.external {
+            Some(configured) => Some(External::new(
+                configured.settings.clone(),
+                Outbound::new(configured.outbound.clone())?,
+                clock.clone(),
+                Arc::clone(&reports) as Arc<dyn external::Observer>,
+                Handle::current(),
+            )),
+            None => None,
+        };
         let sessions = Sessions::open(
             config.session.clone(),
             Arc::clone(&kept),
@@ -302,6 +319,7 @@ impl Running {
         let app = Arc::new(App {
             live: ArcSwap::from_pointee(Live::of(&config, &metrics)),
             sessions: Arc::clone(&sessions),
+            external,
             local,
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),

@@ -58,6 +58,11 @@ pub enum AuditEvent<'a> {
         /// Why: a word of the gateway.
         reason: &'static str,
     },
+    /// A renewal by the service of `[external]` came to a sign-in anew.
+    ExternalRefused {
+        /// Why: a word of the gateway.
+        reason: &'static str,
+    },
     /// A spent refresh token was presented again: two parties hold the session, and it was revoked.
     Replay {
         /// Whose.
@@ -182,6 +187,10 @@ fn append(
             line.text("event", "rotation_refused")
                 .maybe("user", *user)
                 .display("session", session)
+                .text("reason", reason);
+        }
+        AuditEvent::ExternalRefused { reason } => {
+            line.text("event", "external_refused")
                 .text("reason", reason);
         }
         AuditEvent::Replay {
@@ -311,6 +320,10 @@ mod tests {
                     session,
                     reason: "expired",
                 },
+            ),
+            (
+                "external_refused",
+                AuditEvent::ExternalRefused { reason: "refused" },
             ),
             (
                 "replay",

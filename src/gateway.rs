@@ -6,6 +6,7 @@
 
 mod answer;
 mod endpoints;
+mod external;
 mod request_id;
 mod session_cookies;
 mod streams;
@@ -31,6 +32,7 @@ use crate::auth::{Client, ClientAddr, Subject};
 use crate::body::Body;
 use crate::clock::Timestamp;
 use crate::error::GatewayError;
+use crate::external::{External, Pair};
 use crate::headers::hop_by_hop;
 use crate::observe::access::AccessLine;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Outcome};
@@ -89,6 +91,8 @@ struct Trail {
     route: Option<usize>,
     user: Option<String>,
     subject: Option<Arc<Subject>>,
+    /// What the service of `[external]` renewed for this request: the answer carries its cookies, whatever answer it is.
+    renewed: Option<Arc<Pair>>,
     upstream_time: Option<Duration>,
 }
 
@@ -131,6 +135,7 @@ impl Handler for Gateway {
             route: None,
             user: None,
             subject: None,
+            renewed: None,
             upstream_time: None,
         };
 
@@ -150,6 +155,7 @@ impl Handler for Gateway {
             answer::misdirected(&context, &asked)
         };
         response.headers_mut().insert(REQUEST_ID, id.clone());
+        external::relay(&context, &trail, response.headers_mut());
 
         let total = started.elapsed();
         let status = response.status().as_u16();
@@ -291,7 +297,7 @@ async fn serve(
     let mut cookies = SessionCookies::Untouched;
     let mut action = act(context, &decision, route, &target, &request);
     if let Action::Renew(renewable) = action {
-        (decision, cookies) = Box::pin(renew(context, renewable, request.headers())).await?;
+        (decision, cookies) = Box::pin(renew(context, renewable, request.headers(), trail)).await?;
         action = act(context, &decision, route, &target, &request);
     }
     if let Decision::SignedIn(subject) = &decision {
@@ -372,7 +378,9 @@ fn act(
 
 /// Who is asking, by the cookies alone: no lookup, no wait.
 fn identify(context: &Context<'_>, headers: &HeaderMap) -> Decision {
-    let presented = credentials::from_headers(headers, &context.live.cookie_names);
+    let external = context.app.external.as_deref();
+    let names = external.map_or(&context.live.cookie_names, External::cookie_names);
+    let presented = credentials::from_headers(headers, names);
     let conflicting =
         presented.access == Presented::Conflicting || presented.refresh == Presented::Conflicting;
     if conflicting {
@@ -382,9 +390,10 @@ fn identify(context: &Context<'_>, headers: &HeaderMap) -> Decision {
             .record_for(&AuditEvent::CookieConflict, context.cause());
     }
     let access = match presented.access {
-        Presented::Value(token) if !conflicting => {
-            context.app.sessions.check_access(token, context.now)
-        }
+        Presented::Value(token) if !conflicting => match external {
+            Some(external) => external.check_access(token, context.now),
+            None => context.app.sessions.check_access(token, context.now),
+        },
         _ => AccessFinding::Absent,
     };
     // The refresh token is opened only when it can matter.
@@ -394,7 +403,10 @@ fn identify(context: &Context<'_>, headers: &HeaderMap) -> Decision {
         AccessFinding::Valid(_) | AccessFinding::Revoked => false,
     };
     let refresh = match presented.refresh {
-        Presented::Value(token) if matters => context.app.sessions.open_refresh(token),
+        Presented::Value(token) if matters => match external {
+            Some(external) => external.find_refresh(token),
+            None => context.app.sessions.open_refresh(token),
+        },
         _ => RefreshFinding::Absent,
     };
     decision::decide(conflicting, access, refresh)
@@ -405,11 +417,11 @@ async fn renew(
     context: &Context<'_>,
     renewable: Renewable,
     headers: &HeaderMap,
+    trail: &mut Trail,
 ) -> Result<(Decision, SessionCookies), GatewayError> {
     match renewable {
         Renewable::Session(claims) => renew_session(context, claims, headers).await,
-        // Nothing finds such a token until `[external]` can be configured.
-        Renewable::External => Err(GatewayError::RenewalLoop),
+        Renewable::External => external::renew(context, headers, trail).await,
     }
 }
 
@@ -466,7 +478,7 @@ fn refusal_word(refusal: RenewalRefusal) -> &'static str {
 async fn forward(
     context: &Context<'_>,
     permit: Permit,
-    request: Request<Body>,
+    mut request: Request<Body>,
     cookies: SessionCookies,
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
@@ -478,6 +490,7 @@ async fn forward(
     };
     let subject = permit.subject().map(Arc::clone);
     let upstream = permit.upstream();
+    let dressed = external::dress(context, upstream, request.headers_mut(), trail).await;
     let keys = context.app.sessions.keys();
     // Only the access line says it.
     let sent = context.app.access_log.as_ref().map(|_| Instant::now());
@@ -496,6 +509,7 @@ async fn forward(
     trail.upstream_time = sent.map(|sent| sent.elapsed());
     let mut response = answered
         .map_err(|error| GatewayError::Upstream(context.app.upstream_name(upstream), error))?;
+    external::answered(context, upstream, dressed, response.headers_mut());
     cookies.apply(context, response.headers_mut());
     Ok(match subject {
         Some(subject) if !response.body().is_end_stream() => {

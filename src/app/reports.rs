@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Show;
 use crate::admin::Readiness;
 use crate::audit::{Audit, AuditEvent, Cause};
+use crate::external::{self, ExternalEvent};
 use crate::observe::metrics::{ProviderCheck, RenewalOutcome};
 use crate::observe::{Metrics, say};
 use crate::session::{Observer, ProviderAnswer, SessionEvent, Sessions};
@@ -136,6 +137,18 @@ impl Observer for Reports {
                 );
             }
         }
+    }
+}
+
+impl external::Observer for Reports {
+    fn observe(&self, event: ExternalEvent) {
+        self.renewal(match event {
+            ExternalEvent::Renewed => RenewalOutcome::Rotated,
+            ExternalEvent::Served => RenewalOutcome::Redelivered,
+            ExternalEvent::Refused => RenewalOutcome::Refused,
+            ExternalEvent::Unavailable => RenewalOutcome::Unavailable,
+            ExternalEvent::Lost => RenewalOutcome::Lost,
+        });
     }
 }
 

@@ -45,9 +45,13 @@ impl Summary {
                 count(n, "trusted network")
             ),
         });
-        lines.push(match config.local {
-            Some(_) => "sign-in   built-in accounts".to_owned(),
-            None => "sign-in   none configured: only public routes can be used".to_owned(),
+        lines.push(match (&config.local, &config.external) {
+            (Some(_), _) => "sign-in   built-in accounts".to_owned(),
+            (None, Some(external)) => {
+                let page = &external.settings.login_url;
+                format!("sign-in   by a service of yours, at {page}")
+            }
+            (None, None) => "sign-in   none configured: only public routes can be used".to_owned(),
         });
         for route in &config.routes {
             // `config::load` has checked that each route's upstream exists.

@@ -4,6 +4,7 @@
 //! throws the result away when there was an error.
 
 mod admin;
+mod external;
 pub(super) mod names;
 mod redis;
 mod route;
@@ -54,6 +55,18 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
     let upstreams = upstream::all(&reader, root, &server.limits);
     let routes = route::all(&reader, root, origin.as_ref(), &cookies, &upstreams);
     route::someone_can_sign_in(&reader, root, &routes);
+    let external = external::settings(
+        &reader,
+        root,
+        &origin_or_stand_in,
+        &external::Around {
+            cookies: &cookies,
+            session: &session,
+            store: &store,
+            upstreams: &upstreams,
+            routes: &routes,
+        },
+    );
     if !routes.is_empty() && routes.len() == root.sections("route").len() {
         upstream::unused(&reader, &upstreams, &routes);
     }
@@ -70,6 +83,7 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
         cookies,
         store,
         local,
+        external,
         upstreams: upstreams.into_iter().map(|named| named.settings).collect(),
         routes,
         admin,

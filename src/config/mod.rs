@@ -17,7 +17,7 @@ use toml::de::DeTable;
 use crate::auth::route::Route;
 use crate::headers::cookie::CookieStyle;
 use crate::units::Secret;
-use crate::{admin, login, observe, server, session, store, upstream};
+use crate::{admin, external, login, observe, outbound, server, session, store, upstream};
 
 pub use report::Report;
 
@@ -44,6 +44,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[login.local]`, when present.
     pub local: Option<login::local::Settings>,
+    /// `[external]`, when present.
+    pub external: Option<External>,
     /// `[[upstream]]`.
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]`, in the file's order.
@@ -52,6 +54,15 @@ pub struct Config {
     pub admin: Option<admin::Settings>,
     /// `[log]`.
     pub log: observe::Settings,
+}
+
+/// `[external]` and what its calls need.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// The engine's part.
+    pub settings: external::Settings,
+    /// Whom its calls believe.
+    pub outbound: outbound::Settings,
 }
 
 /// An https origin (RFC 6454): `https://host[:port]`.

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod external;
+
 const ANNOTATED: &str = include_str!("../../gateway.toml");
 
 const MINIMAL: &str = r#"[server]
@@ -80,12 +82,17 @@ fn the_annotated_file_names_every_key_with_its_default() {
 
 #[test]
 fn the_annotated_file_says_the_same_with_every_default_written_out() {
+    // What stands below a table that is commented out itself belongs nowhere by itself.
+    let mut inside = true;
     let written_out: String = ANNOTATED
         .lines()
         .map(|line| {
             let bare = line.trim_start_matches('#').trim_start();
+            if bare.starts_with('[') && bare.contains(']') {
+                inside = !line.starts_with('#');
+            }
             let name = bare.split_once(" = ").map(|(name, _)| name);
-            let is_default = name.is_some_and(|name| {
+            let is_default = inside && name.is_some_and(|name| {
                 defaults::KEYS.iter().any(|key| {
                     key.path.rsplit('.').next() == Some(name)
                         && matches!(key.fallback, defaults::Fallback::Value(value) if !value.is_empty()
@@ -397,13 +404,6 @@ fn one_problem_at_a_time() {
         "[login.oidc.corp]\nissuer = \"https://id.example.com\"",
         &[
             "5:8 `login.oidc` is not available in this version | it stands for: OpenID providers; remove it",
-        ],
-    );
-    check(
-        "[login.local]",
-        "[login.local]\n[external]\nissuer = \"x\"",
-        &[
-            "6:2 `external` is not available in this version | it stands for: tokens issued by a service of yours; remove it",
         ],
     );
     check(

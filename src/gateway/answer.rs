@@ -14,7 +14,7 @@ use crate::login::form::{FormError, ReadError};
 use crate::login::language::Language;
 use crate::login::pages::{self, View};
 use crate::login::problem::{self, GrpcStatus, Problem, ProblemType};
-use crate::login::return_to::{ReturnTo, login_url_for};
+use crate::login::return_to::{self, ReturnTo};
 
 /// How the client asked, kept beside the request because forwarding consumes the request.
 #[derive(Clone, Copy, Debug)]
@@ -256,8 +256,16 @@ pub(super) fn challenge(
     target: &CanonicalTarget,
 ) -> Response<Body> {
     match kind {
-        RequestKind::Navigation => pages::see_other(&login_url_for(target.as_str())),
+        RequestKind::Navigation => pages::see_other(&login_url(context, target.as_str())),
         RequestKind::Grpc | RequestKind::Api => unauthorized(context, asked, target.as_str()),
+    }
+}
+
+/// Where to sign in and come back to this target: our own page, or that of the service of `[external]`.
+pub(super) fn login_url(context: &Context<'_>, target: &str) -> String {
+    match &context.app.external {
+        Some(external) => return_to::with_return(external.login_url(), context.own_origin, target),
+        None => return_to::login_url_for(target),
     }
 }
 
@@ -266,7 +274,7 @@ pub(super) fn unauthorized(context: &Context<'_>, asked: &Asked, target: &str) -
     if asked.kind == RequestKind::Grpc {
         return problem::grpc(GrpcStatus::Unauthenticated, "sign in first");
     }
-    let login_url = login_url_for(target);
+    let login_url = login_url(context, target);
     Problem::sign_in_required(context.own_origin, &login_url)
         .request_id(context.request_id)
         .response()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 
 use super::answer::{self, Asked};
+use super::external;
 use super::session_cookies::SessionCookies;
 use super::{Context, Trail, identify, renew};
 use crate::audit::AuditEvent;
@@ -55,6 +56,12 @@ pub(super) async fn serve(
     } else {
         request.method()
     };
+    if let Some(external) = &context.app.external
+        && let Some(answered) =
+            external::endpoint(context, external, path, &request, &target, asked)
+    {
+        return Ok(answered);
+    }
     match (path, method.as_str()) {
         ("/login", "GET") => Ok(sign_in_page(context, &request, &target, asked)),
         ("/login", "POST") => sign_in(context, request, asked, trail).await,
@@ -294,7 +301,7 @@ async fn who_am_i(
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
     let (decision, cookies) = match identify(context, headers) {
-        Decision::NeedsRenewal(claims) => renew(context, claims, headers).await?,
+        Decision::NeedsRenewal(claims) => renew(context, claims, headers, trail).await?,
         decided => (decided, SessionCookies::Untouched),
     };
     let Decision::SignedIn(subject) = decision else {

@@ -17,6 +17,8 @@ pub(super) enum SessionCookies {
     Issue(Arc<IssuedPair>),
     /// Both are removed.
     Clear,
+    /// What the service of `[external]` said about its cookies when it refused: a deletion, as a rule.
+    Service(Arc<[HeaderValue]>),
 }
 
 impl SessionCookies {
@@ -27,10 +29,14 @@ impl SessionCookies {
             reason,
             AnonymousReason::RenewalRefused | AnonymousReason::Revoked
         );
-        if definite && kind == RequestKind::Navigation {
-            SessionCookies::Clear
-        } else {
-            self
+        match self {
+            // Its own deletion, by the same rule; our names mean nothing there.
+            SessionCookies::Service(_) if kind != RequestKind::Navigation => {
+                SessionCookies::Untouched
+            }
+            SessionCookies::Service(lines) => SessionCookies::Service(lines),
+            _ if definite && kind == RequestKind::Navigation => SessionCookies::Clear,
+            other => other,
         }
     }
 
@@ -44,6 +50,11 @@ impl SessionCookies {
             SessionCookies::Clear => {
                 headers.append(header::SET_COOKIE, style.delete(&names.access));
                 headers.append(header::SET_COOKIE, style.delete(&names.refresh));
+            }
+            SessionCookies::Service(lines) => {
+                for line in lines.iter() {
+                    headers.append(header::SET_COOKIE, line.clone());
+                }
             }
             SessionCookies::Issue(pair) => {
                 let now = context.app.clock.now();
@@ -76,7 +87,7 @@ impl SessionCookies {
 }
 
 /// No cache may keep an answer that carries a session cookie, whatever the upstream said.
-fn never_shared(headers: &mut HeaderMap) {
+pub(super) fn never_shared(headers: &mut HeaderMap) {
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-store"),

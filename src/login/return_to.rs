@@ -187,6 +187,27 @@ pub fn login_url_for(target: &str) -> String {
     )
 }
 
+/// A sign-in page that is not ours, with `rd` for a request target: a path where the page is on the same origin, else
+/// absolute. A target too long to come back to is left out.
+pub fn with_return(page: &str, own_origin: &str, target: &str) -> String {
+    let elsewhere = !page.starts_with('/');
+    if target.len() > MAX || (target == "/" && !elsewhere) {
+        return page.to_owned();
+    }
+    let (url, fragment) = match page.find('#') {
+        Some(at) => page.split_at(at),
+        None => (page, ""),
+    };
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let origin = if elsewhere { own_origin } else { "" };
+    let encoded = |text| utf8_percent_encode(text, QUERY_VALUE);
+    format!(
+        "{url}{mark}rd={}{}{fragment}",
+        encoded(origin),
+        encoded(target)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,5 +497,27 @@ mod tests {
             // What was accepted once is accepted again, unchanged: it travels through the form's hidden field.
             prop_assert_eq!(&ReturnTo::parse(found.as_str(), &allowed), &found);
         }
+    }
+
+    #[test]
+    fn a_page_of_others_gets_rd_appended() {
+        let check = |page: &str, target: &str, want: &str| {
+            assert_eq!(with_return(page, "https://a.example", target), want);
+        };
+        check("/login", "/x?y=1&z=ä", "/login?rd=/x%3Fy%3D1%26z%3D%C3%A4");
+        check("/login?a=b", "/x", "/login?a=b&rd=/x");
+        check("/login#top", "/x", "/login?rd=/x#top");
+        check("/login", "/", "/login");
+        check(
+            "https://id.example/in",
+            "/",
+            "https://id.example/in?rd=https%3A//a.example/",
+        );
+        check(
+            "https://id.example/in",
+            "/x",
+            "https://id.example/in?rd=https%3A//a.example/x",
+        );
+        check("/login", &format!("/{}", "x".repeat(MAX)), "/login");
     }
 }

@@ -122,8 +122,10 @@ labels! {
         Refused = "refused",
         /// A replay: the session was revoked.
         Replay = "replay",
-        /// The store could not answer.
+        /// Whoever renews could not answer: the store, or the service of `[external]`.
         Unavailable = "unavailable",
+        /// The service of `[external]` may have taken the refresh token, and its answer never came.
+        Lost = "lost",
     }
 }
 

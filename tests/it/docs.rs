@@ -74,7 +74,7 @@ fn every_configuration_in_the_readme_is_accepted() {
         let made = rcgen_pair(folder.path());
         assert!(made, "a certificate for the example");
         let block = block.replace("/run/secrets/", &format!("{}/", folder.path().display()));
-        for name in ["vestibule", "redis"] {
+        for name in ["vestibule", "redis", "hs256.key"] {
             std::fs::write(folder.path().join(name), "s".repeat(48)).unwrap();
         }
         let name = folder.path().join("gateway.toml");

@@ -204,7 +204,7 @@ async fn present(
     trail: &mut Trail,
 ) -> Result<Result<Present, AnonymousReason>, GatewayError> {
     let (decision, cookies) = match identify(context, headers) {
-        Decision::NeedsRenewal(claims) => renew(context, claims, headers).await?,
+        Decision::NeedsRenewal(claims) => renew(context, claims, headers, trail).await?,
         decided => (decided, SessionCookies::Untouched),
     };
     let subject = match decision {
