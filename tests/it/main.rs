@@ -30,6 +30,7 @@ mod crash;
 mod demo;
 mod disk;
 mod docs;
+mod external;
 mod layers;
 mod nodes;
 mod observing;

@@ -123,7 +123,9 @@ export function tutorial({ issuer, audience, accessSecret, refreshSecret, client
       // The same as an RFC 6749 token endpoint.
       case 'POST /oauth/token': {
         if (await app.on('refresh', { request, response, token: form().get('refresh_token') })) return;
-        const basic = Buffer.from((request.headers.authorization ?? '').replace(/^Basic /, ''), 'base64').toString();
+        // RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
+        const basic = Buffer.from((request.headers.authorization ?? '').replace(/^Basic /, ''), 'base64').toString()
+          .split(':').map((half) => decodeURIComponent(half.replaceAll('+', ' '))).join(':');
         if (form().get('grant_type') !== 'refresh_token') return json(response, 400, { error: 'unsupported_grant_type' });
         if (client.secret ? basic !== `${client.id}:${client.secret}` : form().get('client_id') !== client.id) {
           return json(response, 401, { error: 'invalid_client' });

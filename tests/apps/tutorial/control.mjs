@@ -3,7 +3,7 @@
 //   node control.mjs PORT CONTROL_PORT     secrets and the client of the token endpoint come from the environment
 //
 //   GET  /state          what happened so far
-//   POST /set            {clock, accessTtl, mode, hold}: see below
+//   POST /set            {clock, accessTtl, mode, hold, down}: see below
 //   POST /release        lets held refresh calls go on
 //   POST /forget         empties the list of requests
 
@@ -21,9 +21,11 @@ const app = tutorial({
 });
 
 const state = { requests: [], refreshes: [], reuses: 0 };
-// clock: seconds ahead. mode: what the refresh endpoint does instead of its work: a status, "hang" (no answer before the
-// work), "lost" (works, then breaks the connection), "late" (works, and holds the answer). hold: it waits before the work.
-const knobs = { clock: 0, mode: null, hold: false, headers: {}, setCookie: null };
+// clock: seconds ahead. mode: what the refresh endpoint does instead of its work: a status (with `headers`), "hang" (no
+// answer); or after it: "lost" (breaks the connection), "late" (holds the answer), "bare" (an answer without cookies).
+// hold: waits before the work.
+// down: does not listen.
+const knobs = { clock: 0, mode: null, hold: false, headers: {} };
 let waiting = [];
 const held = () => new Promise((resolve) => waiting.push(resolve));
 
@@ -55,6 +57,11 @@ createServer(async (request, response) => {
   if (request.url === '/set') {
     const { accessTtl, ...rest } = JSON.parse(text);
     Object.assign(knobs, rest);
+    if (rest.down === true) {
+      app.server.close();
+      app.server.closeAllConnections();
+    }
+    if (rest.down === false) await new Promise((resolve) => app.server.listen(port, '127.0.0.1', resolve));
     if (accessTtl) app.ttl.access = accessTtl;
   }
   if (request.url === '/release') {

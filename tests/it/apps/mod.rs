@@ -11,14 +11,14 @@ use crate::harness::gateway::{collect, signal};
 use crate::harness::wait::until;
 
 /// A third-party program; ends with the test.
-struct Program {
+pub struct Program {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
     /// Starts it and waits until it listens.
-    async fn start(command: &mut Command, listens: SocketAddr) -> Self {
+    pub async fn start(command: &mut Command, listens: SocketAddr) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
