@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, AuditEvent};
@@ -385,26 +385,38 @@ impl Running {
     /// Waits for SIGTERM, SIGINT or the end of the terminal, then drains: in-flight requests may end, nothing new is
     /// accepted.
     pub async fn until_told(mut self) {
+        let Some(mut signals) = Signals::new() else {
+            // Without handlers the default action ends the process, which is all that can be done.
+            return std::future::pending().await;
+        };
         let told = tokio::select! {
-            told = wait_for_signal() => told,
+            told = signals.end() => told,
             ended = &mut self.served => {
                 tracing::error!(?ended, "the listeners ended by themselves");
                 return;
             }
         };
         say!(
-            "{told}: letting requests in flight end, for {} at most …",
+            "{told}: letting requests in flight end, for {} at most; once more ends at once",
             crate::units::format_duration(self.grace)
         );
         self.draining.cancel();
-        match self.served.await {
-            Ok(Ok(drained)) if drained.cut == 0 => say!("stopped"),
-            Ok(Ok(drained)) => say!(
+        let served = tokio::select! {
+            served = &mut self.served => Some(served),
+            again = signals.end() => {
+                say!("{again}: ending at once; what was in flight is cut");
+                None
+            }
+        };
+        match served {
+            Some(Ok(Ok(drained))) if drained.cut == 0 => say!("stopped"),
+            Some(Ok(Ok(drained))) => say!(
                 "stopped; {} connection(s) were cut when the grace was over",
                 drained.cut
             ),
-            Ok(Err(error)) => tracing::error!(%error, "the listeners did not end cleanly"),
-            Err(error) => tracing::error!(%error, "the listeners did not end cleanly"),
+            Some(Ok(Err(error))) => tracing::error!(%error, "the listeners did not end cleanly"),
+            Some(Err(error)) => tracing::error!(%error, "the listeners did not end cleanly"),
+            None => {}
         }
         self.app.sessions.settled().await;
         self.app.sessions.answers_kept().await;
@@ -412,27 +424,38 @@ impl Running {
     }
 }
 
-async fn wait_for_signal() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    ) else {
-        // Without handlers the default action ends the process, which is all that can be done.
-        return std::future::pending().await;
-    };
-    // A terminal that is closed ends what was started in it. Elsewhere SIGHUP is somebody's wish to reload, which must not
-    // end a gateway that people use.
-    let in_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return "SIGTERM",
-            _ = interrupt.recv() => return "SIGINT",
-            _ = hangup.recv() => {
-                if in_terminal {
-                    return "SIGHUP";
+/// What the system tells a process to do.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// A terminal that is closed ends what was started in it. Elsewhere SIGHUP is somebody's wish to reload, which must not
+    /// end a gateway that people use.
+    in_terminal: bool,
+}
+
+impl Signals {
+    fn new() -> Option<Self> {
+        Some(Signals {
+            terminate: signal(SignalKind::terminate()).ok()?,
+            interrupt: signal(SignalKind::interrupt()).ok()?,
+            hangup: signal(SignalKind::hangup()).ok()?,
+            in_terminal: std::io::stdin().is_terminal() || std::io::stderr().is_terminal(),
+        })
+    }
+
+    /// Waits until one says that it is time to end.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    if self.in_terminal {
+                        return "SIGHUP";
+                    }
+                    tracing::warn!("SIGHUP: this version cannot reload; nothing was changed, restart instead");
                 }
-                tracing::warn!("SIGHUP: this version cannot reload; nothing was changed, restart instead");
             }
         }
     }

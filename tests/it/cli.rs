@@ -619,3 +619,26 @@ async fn sigterm_lets_requests_end_and_then_the_process() {
     );
     assert!(gateway.ended().success());
 }
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let app = App::start().await;
+    let mut gateway = Gateway::before(&app)
+        .limits("shutdown_grace = \"1h\"\n")
+        .run();
+    let door = gateway.door();
+    let slow = tokio::spawn(async move {
+        door.try_ask(crate::harness::Ask::get("/public/gate"))
+            .await
+            .is_ok()
+    });
+    crate::harness::wait::until("the app has the request", async || {
+        (!app.seen().is_empty()).then_some(())
+    })
+    .await;
+    signal("TERM", gateway.pid());
+    gateway.until_logged(&["once more ends at once"]).await;
+    signal("TERM", gateway.pid());
+    assert!(gateway.ended().success());
+    assert!(!slow.await.unwrap(), "the request was cut");
+}

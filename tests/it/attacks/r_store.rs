@@ -177,6 +177,32 @@ async fn r11_a_store_that_refuses_its_user() {
 }
 
 #[tokio::test]
+async fn r11_a_store_with_the_documented_user_keeps_everything_over_its_restart() {
+    let app = App::start().await;
+    let mut server = RedisServer::with(RedisOptions {
+        secured: true,
+        ..RedisOptions::default()
+    });
+    let gateway = Gateway::before(&app)
+        .with_clock()
+        .store(&server.store_lines())
+        .run();
+    let bob = gateway.expired("bob").await;
+    let ended = gateway.signed_in("alice").await;
+    let copy = ended.copy();
+    assert_eq!(ended.sign_out().await.status, 204);
+    server.start_again();
+    until("bob's renewal", async || {
+        let answer = bob.get("/").await;
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.status);
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    copy.drop_cookie(ACCESS);
+    assert_eq!(copy.get("/").await.status, 401);
+}
+
+#[tokio::test]
 async fn r11_a_failover_is_followed_and_signs_nobody_out() {
     let app = App::start().await;
     let mut watched = Watched::start();

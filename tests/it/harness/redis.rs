@@ -126,7 +126,7 @@ impl RedisServer {
             false => text.push_str(&format!("port {}\n", self.port)),
             true => text.push_str(&format!(
                 "port 0\ntls-port {}\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-ca-cert-file ca.pem\n\
-                 tls-auth-clients no\nuser default off\n\
+                 tls-auth-clients no\nuser default off ~* &* +@all\n\
                  user {REDIS_USER} on >\"{REDIS_PASSWORD}\" ~vestibule:* +@all -@dangerous +role\n\
                  user admin on >\"{REDIS_PASSWORD}\" ~* +@all\n",
                 self.port
