@@ -30,6 +30,7 @@ use crate::gateway::Gateway;
 use crate::headers::cookie::CookieStyle;
 use crate::headers::forwarded::TrustedProxies;
 use crate::login::local::Local;
+use crate::login::oidc::{self, Providers};
 use crate::login::return_to::AllowedHosts;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::RouteMetrics;
@@ -40,7 +41,7 @@ use crate::session::{IdentitySource, OpenError, Refreshed, Sessions, SourceUnava
 use crate::store::master_key::MasterKeyError;
 use crate::store::{Store, StoreError};
 use crate::upstream::{SetupError, Upstreams};
-use crate::{admin, control, external, observe, outbound, server, store};
+use crate::{admin, control, external, observe, outbound, server, session, store};
 
 /// Everything a request can reach. Made once; what changes while running is inside [`Live`] or an engine.
 pub struct App {
@@ -52,6 +53,8 @@ pub struct App {
     pub external: Option<Arc<External>>,
     /// Built-in accounts, when `[login.local]` is configured.
     pub local: Option<Arc<Local>>,
+    /// OpenID providers and OAuth 2 services, as configured; perhaps none.
+    pub providers: Arc<Providers>,
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
     /// The audit stream.
@@ -141,6 +144,9 @@ pub enum StartError {
     /// The master key file.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// Providers.
+    #[error(transparent)]
+    Providers(#[from] oidc::SetupError),
     /// The session engine.
     #[error(transparent)]
     Sessions(#[from] OpenError),
@@ -250,6 +256,14 @@ impl Running {
             &clock,
         )
         .await?;
+        let providers = Arc::new(Providers::start(
+            config.providers.clone(),
+            &master,
+            previous,
+            clock.clone(),
+            &Handle::current(),
+        )?);
+        let asked = session::Providers::new(Arc::clone(&providers) as _, &master, previous);
         let master = MasterKeys::new(&master, previous);
 
         let metrics = Arc::new(Metrics::new(logging.lines().dropped()));
@@ -262,9 +276,13 @@ impl Running {
             .local
             .clone()
             .map(|settings| Arc::new(Local::new(Arc::clone(&kept), settings, clock.clone())));
-        let source: Arc<dyn IdentitySource> = match &local {
+        let accounts: Arc<dyn IdentitySource> = match &local {
             Some(local) => Arc::clone(local) as Arc<dyn IdentitySource>,
             None => Arc::new(NobodySignsIn),
+        };
+        let source = session::Sources {
+            accounts,
+            providers: asked,
         };
         let reports = Arc::new(reports::Reports::new(
             Arc::clone(&metrics),
@@ -321,6 +339,7 @@ impl Running {
             sessions: Arc::clone(&sessions),
             external,
             local,
+            providers,
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
             clock,
@@ -503,7 +522,8 @@ impl Live {
     }
 }
 
-/// The identity source of a gateway without any login method: every session ends at its next renewal.
+/// The identity source of a gateway without built-in accounts: a session that has none and no provider ends at its next
+/// renewal.
 struct NobodySignsIn;
 
 impl IdentitySource for NobodySignsIn {

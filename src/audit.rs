@@ -39,6 +39,8 @@ pub enum AuditEvent<'a> {
     SignInRefused {
         /// The account that was tried; `None` when there is none of that name, which may have been a password.
         user: Option<&'a str>,
+        /// By which provider.
+        provider: &'a str,
         /// Why: a word of the gateway.
         reason: &'static str,
     },
@@ -169,9 +171,14 @@ fn append(
                 .text("provider", provider)
                 .display("session", session);
         }
-        AuditEvent::SignInRefused { user, reason } => {
+        AuditEvent::SignInRefused {
+            user,
+            provider,
+            reason,
+        } => {
             line.text("event", "sign_in_refused")
                 .maybe("user", *user)
+                .text("provider", provider)
                 .text("reason", reason);
         }
         AuditEvent::SignedOut { user, session } => {
@@ -293,6 +300,7 @@ mod tests {
         let line = written(
             &AuditEvent::SignInRefused {
                 user: Some("x\"}\n{\"target\":\"audit\",\"event\":\"sign_in\",\"user\":\"admin"),
+                provider: "local",
                 reason: "wrong",
             },
             Cause::default(),

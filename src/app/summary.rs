@@ -45,13 +45,17 @@ impl Summary {
                 count(n, "trusted network")
             ),
         });
-        lines.push(match (&config.local, &config.external) {
-            (Some(_), _) => "sign-in   built-in accounts".to_owned(),
-            (None, Some(external)) => {
-                let page = &external.settings.login_url;
-                format!("sign-in   by a service of yours, at {page}")
-            }
-            (None, None) => "sign-in   none configured: only public routes can be used".to_owned(),
+        let mut ways: Vec<String> = (config.local.iter())
+            .map(|_| "built-in accounts".to_owned())
+            .chain(config.providers.iter().map(|one| one.name.clone()))
+            .collect();
+        if let Some(external) = &config.external {
+            let page = &external.settings.login_url;
+            ways.push(format!("by a service of yours, at {page}"));
+        }
+        lines.push(match ways.is_empty() {
+            false => format!("sign-in   {}", ways.join(", ")),
+            true => "sign-in   none configured: only public routes can be used".to_owned(),
         });
         for route in &config.routes {
             // `config::load` has checked that each route's upstream exists.

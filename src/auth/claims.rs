@@ -33,6 +33,35 @@ impl ClaimSet {
         read.ok().map(ClaimSet)
     }
 
+    /// These claims, and of `other` those that are missing here: an ID token and the userinfo answer about the same person.
+    pub fn completed_by(mut self, other: &ClaimSet) -> Self {
+        self.0.complete(other.0.clone());
+        self
+    }
+
+    /// Whether there is a claim at a path.
+    pub fn has_at(&self, path: &ClaimPath) -> bool {
+        self.at(path).is_some()
+    }
+
+    /// A text at a path, or a whole number written as one.
+    pub fn text_at(&self, path: &ClaimPath) -> Option<String> {
+        match self.at(path)? {
+            Json::Text(text) if !text.is_empty() => Some(text.clone()),
+            Json::Integer(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// What a path says: `true` or `false`, as such or, as some providers write it, as a text.
+    pub fn flag_at(&self, path: &ClaimPath) -> Option<bool> {
+        match self.at(path)? {
+            Json::Bool(value) => Some(*value),
+            Json::Text(text) if text.eq_ignore_ascii_case("true") => Some(true),
+            _ => Some(false),
+        }
+    }
+
     /// Whether there is a claim of this name at the top.
     pub fn has(&self, name: &str) -> bool {
         self.0.has(name)
@@ -310,6 +339,27 @@ mod tests {
             groups: ClaimPath::parse(groups).unwrap(),
             ..ClaimMap::default()
         }
+    }
+
+    #[test]
+    fn claims_are_completed_and_never_replaced() {
+        let both =
+            set(r#"{"sub":"1","a":null}"#).completed_by(&set(r#"{"sub":"2","a":"x","b":7}"#));
+        let at = |name: &str| both.text_at(&ClaimPath::parse(name).unwrap());
+        assert_eq!(at("sub").as_deref(), Some("1"));
+        assert_eq!(at("a"), None);
+        assert_eq!(at("b").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn flags_are_read_as_providers_write_them() {
+        let claims = set(r#"{"a":true,"b":"True","c":"yes","d":1,"e":false,"f":null}"#);
+        let flag = |name: &str| claims.flag_at(&ClaimPath::parse(name).unwrap());
+        assert_eq!((flag("a"), flag("b")), (Some(true), Some(true)));
+        for name in ["c", "d", "e", "f"] {
+            assert_eq!(flag(name), Some(false), "{name}");
+        }
+        assert_eq!(flag("g"), None);
     }
 
     #[test]

@@ -75,6 +75,16 @@ pub fn from_headers<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Credenti
     found
 }
 
+/// A cookie that few requests carry and only our own endpoints look for.
+pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Presented<'a> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| value_of(pair.strip_prefix(b" ").unwrap_or(pair), name))
+        .fold(Presented::Absent, Presented::and)
+}
+
 impl Credentials<'_> {
     /// Whether a cookie of ours occurred twice with different values.
     pub fn conflicting(&self) -> bool {
@@ -158,6 +168,25 @@ mod tests {
             &[format!("$Version=1; {A}=\"x\"").as_bytes()],
             Value(b"\"x\""),
             Absent,
+        );
+    }
+
+    #[test]
+    fn a_single_cookie_is_found_by_the_same_rules() {
+        let check = |lines: &[&str], want| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, line.parse().unwrap());
+            }
+            assert_eq!(single(&headers, "login"), want, "{lines:?}");
+        };
+        check(&[], Presented::Absent);
+        check(&["a=b; login=x; c=d"], Presented::Value(b"x"));
+        check(&["login=x", "a=b;login=x"], Presented::Value(b"x"));
+        check(&["login=x; login=y"], Presented::Conflicting);
+        check(
+            &["Login=x; xlogin=y; login2=z;  login=w"],
+            Presented::Absent,
         );
     }
 

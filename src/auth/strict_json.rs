@@ -102,6 +102,15 @@ impl Object {
         }
     }
 
+    /// Takes over what is missing here; what is here stays.
+    pub(crate) fn complete(&mut self, other: Object) {
+        for (name, value) in other.0 {
+            if !self.has(&name) {
+                self.0.push((name, value));
+            }
+        }
+    }
+
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

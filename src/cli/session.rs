@@ -41,6 +41,9 @@ struct Revoke {
     file: ConfigFile,
     #[command(flatten)]
     which: Which,
+    /// Only what began at this provider (`local`: built-in accounts): the same name elsewhere is somebody else
+    #[arg(long, requires = "user")]
+    provider: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -49,7 +52,7 @@ struct Which {
     /// One session, by the id that `session list` shows
     #[arg(value_name = "SID", value_parser = session_id, allow_hyphen_values = true)]
     session: Option<SessionId>,
-    /// All sessions of a user
+    /// All sessions of a user, at whatever provider unless --provider is given
     #[arg(long)]
     user: Option<String>,
     /// All sessions of everybody
@@ -86,7 +89,7 @@ impl Revoke {
                 user: Some(user), ..
             } => Request::SessionRevokeUser {
                 user,
-                provider: None,
+                provider: self.provider,
             },
             Which { .. } => Request::SessionRevokeAll,
         };

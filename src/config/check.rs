@@ -5,6 +5,7 @@
 
 mod admin;
 mod external;
+mod login;
 pub(super) mod names;
 mod redis;
 mod route;
@@ -24,8 +25,8 @@ use toml::Spanned;
 use super::file::Section;
 use super::report::{Problems, Report, nearest};
 use super::{Config, defaults};
+use crate::observe;
 use crate::units::{format_duration, parse_duration, parse_size};
-use crate::{login, observe};
 
 /// Reads every part; `None` when a part without which the rest means nothing is missing.
 pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> Option<Config> {
@@ -51,7 +52,8 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
         .section("login")
         .section("local")
         .is_present()
-        .then(login::local::Settings::default);
+        .then(crate::login::local::Settings::default);
+    let providers = login::providers(&reader, root);
     let upstreams = upstream::all(&reader, root, &server.limits);
     let routes = route::all(&reader, root, origin.as_ref(), &cookies, &upstreams);
     route::someone_can_sign_in(&reader, root, &routes);
@@ -84,6 +86,7 @@ pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> O
         store,
         local,
         external,
+        providers,
         upstreams: upstreams.into_iter().map(|named| named.settings).collect(),
         routes,
         admin,

@@ -16,9 +16,9 @@ pub enum Shape {
     Table,
     /// `[[table]]`, any number of times.
     Tables,
-    /// `[table.NAME]` for names of the deployer's choice.
+    /// `[table.NAME]` for names of the deployer's choice; what each may hold stands under the path `table.NAME`.
     Names,
-    /// A table of header = claim.
+    /// A table whose keys are the deployer's: header = claim, parameter = value.
     Claims,
     /// A text or a table (checked where it is used).
     TextOrTable,
@@ -339,7 +339,344 @@ pub const KEYS: &[Key] = &[
         Table,
         "built-in accounts (vestibule user add)",
     ),
-    not_yet("login.oidc", Names, "OpenID providers"),
+    table(
+        "login.oidc",
+        Names,
+        "OpenID providers, each in [login.oidc.NAME]",
+    ),
+    table("login.oidc.NAME", Table, "an OpenID provider"),
+    key(
+        "login.oidc.NAME.issuer",
+        Text,
+        Required,
+        "its issuer, exactly as its discovery document writes it",
+    ),
+    key(
+        "login.oidc.NAME.client_id",
+        Text,
+        Required,
+        "how the provider knows this gateway",
+    ),
+    key(
+        "login.oidc.NAME.client_secret_file",
+        Text,
+        Absent(""),
+        "file with the client secret",
+    ),
+    key(
+        "login.oidc.NAME.client_secret_env",
+        Text,
+        Absent(""),
+        "environment variable with the client secret",
+    ),
+    key(
+        "login.oidc.NAME.client_auth",
+        Text,
+        Value("secret_basic"),
+        "how the gateway proves to be the client: secret_basic, secret_post, private_key_jwt or none",
+    ),
+    key(
+        "login.oidc.NAME.client_key_file",
+        Text,
+        Absent(""),
+        "PEM file with the private key for private_key_jwt: RSA, P-256 or Ed25519",
+    ),
+    key(
+        "login.oidc.NAME.client_key_id",
+        Text,
+        Absent("no kid"),
+        "kid under which the provider knows that key",
+    ),
+    key(
+        "login.oidc.NAME.scopes",
+        Texts,
+        Absent("openid, profile, email"),
+        "what is asked for; openid must be among them",
+    ),
+    table(
+        "login.oidc.NAME.allow",
+        Table,
+        "whom the provider may bring in; any one match suffices; without it, everybody it knows",
+    ),
+    key(
+        "login.oidc.NAME.allow.email_domains",
+        Texts,
+        Value(""),
+        "people with a verified e-mail address of these domains",
+    ),
+    key(
+        "login.oidc.NAME.allow.groups",
+        Texts,
+        Value(""),
+        "members of these groups",
+    ),
+    key(
+        "login.oidc.NAME.allow.users",
+        Texts,
+        Value(""),
+        "these users",
+    ),
+    key(
+        "login.oidc.NAME.allow.emails",
+        Texts,
+        Value(""),
+        "these verified e-mail addresses",
+    ),
+    table(
+        "login.oidc.NAME.claims",
+        Table,
+        "where in the ID token or in userinfo each part of the identity is found; a path such as realm_access.roles",
+    ),
+    key(
+        "login.oidc.NAME.claims.user",
+        Text,
+        Value("sub"),
+        "who it is; must be unique at the provider and never given to somebody else",
+    ),
+    key(
+        "login.oidc.NAME.claims.email",
+        Text,
+        Value("email"),
+        "e-mail address",
+    ),
+    key(
+        "login.oidc.NAME.claims.email_verified",
+        Text,
+        Value("email_verified"),
+        "whether that address is verified; what is not is left out",
+    ),
+    key(
+        "login.oidc.NAME.claims.name",
+        Text,
+        Value("name"),
+        "name for people",
+    ),
+    key(
+        "login.oidc.NAME.claims.preferred_username",
+        Text,
+        Value("preferred_username"),
+        "name that they sign in with",
+    ),
+    key(
+        "login.oidc.NAME.claims.groups",
+        Text,
+        Value("groups"),
+        "groups: a list of texts, or one text",
+    ),
+    key(
+        "login.oidc.NAME.trust_email",
+        Flag,
+        Value("false"),
+        "take every e-mail address of this provider as verified although it does not say so",
+    ),
+    key(
+        "login.oidc.NAME.prompt",
+        Text,
+        Absent("the provider decides"),
+        "login, consent or select_account: what the provider asks each time",
+    ),
+    key(
+        "login.oidc.NAME.max_age",
+        Duration,
+        Absent("any"),
+        "longest ago that somebody may have signed in at the provider",
+    ),
+    key(
+        "login.oidc.NAME.extra",
+        Claims,
+        Absent("none"),
+        "further parameters of the authorization request, as a table of texts",
+    ),
+    key(
+        "login.oidc.NAME.provider_check",
+        Duration,
+        Value("15m"),
+        "a renewal asks the provider when its last answer is older",
+    ),
+    key(
+        "login.oidc.NAME.provider_grace",
+        Duration,
+        Value("24h"),
+        "how much older it may become while the provider cannot be asked",
+    ),
+    key(
+        "login.oidc.NAME.logout_return",
+        Text,
+        Absent("the signed-out page"),
+        "where people go after the provider has signed them out: a path, or an https address",
+    ),
+    key(
+        "login.oidc.NAME.display_name",
+        Text,
+        Absent("NAME"),
+        "what the button on the sign-in page says",
+    ),
+    key(
+        "login.oidc.NAME.ca_file",
+        Text,
+        Absent("the system's authorities"),
+        "PEM file of the authority that signed the provider's certificate",
+    ),
+    table(
+        "login.oauth2",
+        Names,
+        "OAuth 2 services without OpenID Connect, such as GitHub, each in [login.oauth2.NAME]",
+    ),
+    table("login.oauth2.NAME", Table, "an OAuth 2 service"),
+    key(
+        "login.oauth2.NAME.authorize_url",
+        Text,
+        Required,
+        "where browsers are sent to sign in",
+    ),
+    key(
+        "login.oauth2.NAME.token_url",
+        Text,
+        Required,
+        "where the code becomes a token",
+    ),
+    key(
+        "login.oauth2.NAME.userinfo_url",
+        Text,
+        Required,
+        "JSON that says who a token belongs to",
+    ),
+    key(
+        "login.oauth2.NAME.emails_url",
+        Text,
+        Absent("e-mail from userinfo"),
+        "JSON list of email, primary and verified, as GitHub gives it",
+    ),
+    key(
+        "login.oauth2.NAME.client_id",
+        Text,
+        Required,
+        "how the provider knows this gateway",
+    ),
+    key(
+        "login.oauth2.NAME.client_secret_file",
+        Text,
+        Absent(""),
+        "file with the client secret",
+    ),
+    key(
+        "login.oauth2.NAME.client_secret_env",
+        Text,
+        Absent(""),
+        "environment variable with the client secret",
+    ),
+    key(
+        "login.oauth2.NAME.client_auth",
+        Text,
+        Value("secret_post"),
+        "how the gateway proves to be the client: secret_basic, secret_post or none",
+    ),
+    key(
+        "login.oauth2.NAME.scopes",
+        Texts,
+        Value(""),
+        "what is asked for",
+    ),
+    table(
+        "login.oauth2.NAME.allow",
+        Table,
+        "whom the service may bring in; any one match suffices",
+    ),
+    key(
+        "login.oauth2.NAME.allow.email_domains",
+        Texts,
+        Value(""),
+        "people with a verified e-mail address of these domains",
+    ),
+    key(
+        "login.oauth2.NAME.allow.groups",
+        Texts,
+        Value(""),
+        "members of these groups",
+    ),
+    key(
+        "login.oauth2.NAME.allow.users",
+        Texts,
+        Value(""),
+        "these users",
+    ),
+    key(
+        "login.oauth2.NAME.allow.emails",
+        Texts,
+        Value(""),
+        "these verified e-mail addresses",
+    ),
+    table(
+        "login.oauth2.NAME.claims",
+        Table,
+        "where in the answer of userinfo_url each part of the identity is found",
+    ),
+    key(
+        "login.oauth2.NAME.claims.subject",
+        Text,
+        Value("id"),
+        "what never changes and is never given to somebody else",
+    ),
+    key(
+        "login.oauth2.NAME.claims.user",
+        Text,
+        Value("id"),
+        "who it is to apps",
+    ),
+    key(
+        "login.oauth2.NAME.claims.email",
+        Text,
+        Value("email"),
+        "e-mail address",
+    ),
+    key(
+        "login.oauth2.NAME.claims.email_verified",
+        Text,
+        Value("email_verified"),
+        "whether that address is verified; what is not is left out",
+    ),
+    key(
+        "login.oauth2.NAME.claims.name",
+        Text,
+        Value("name"),
+        "name for people",
+    ),
+    key(
+        "login.oauth2.NAME.claims.preferred_username",
+        Text,
+        Value("login"),
+        "name that they sign in with",
+    ),
+    key(
+        "login.oauth2.NAME.claims.groups",
+        Text,
+        Value("groups"),
+        "groups: a list of texts, or one text",
+    ),
+    key(
+        "login.oauth2.NAME.trust_email",
+        Flag,
+        Value("false"),
+        "take the e-mail address in the answer of userinfo_url as verified",
+    ),
+    key(
+        "login.oauth2.NAME.extra",
+        Claims,
+        Absent("none"),
+        "further parameters of the authorization request, as a table of texts",
+    ),
+    key(
+        "login.oauth2.NAME.display_name",
+        Text,
+        Absent("NAME"),
+        "what the button on the sign-in page says",
+    ),
+    key(
+        "login.oauth2.NAME.ca_file",
+        Text,
+        Absent("the system's authorities"),
+        "PEM file of the authority that signed the provider's certificate",
+    ),
     table(
         "external",
         Table,
@@ -710,7 +1047,11 @@ mod tests {
         for (index, key) in KEYS.iter().enumerate() {
             if let Some((table, _)) = key.path.rsplit_once('.') {
                 let parent = find(table).unwrap_or_else(|| panic!("{} has no table", key.path));
-                assert!(matches!(parent.shape, Table | Tables), "{}", key.path);
+                assert!(
+                    matches!(parent.shape, Table | Tables | Names),
+                    "{}",
+                    key.path
+                );
             }
             assert!(
                 KEYS[..index].iter().all(|other| other.path != key.path),

@@ -11,6 +11,9 @@ use toml::de::{DeTable, DeValue};
 use super::defaults::{self, Key, Shape, Status};
 use super::report::{Problems, nearest};
 
+/// What stands for a name of the deployer's choice in the table of defaults.
+const NAME: &str = "NAME";
+
 /// A table of the file, present or not; values of the wrong shape read as absent (the survey has reported them).
 #[derive(Clone)]
 pub(super) struct Section<'a> {
@@ -37,6 +40,11 @@ impl<'a> Section<'a> {
     /// Where it is, or where it would belong.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
+    }
+
+    /// Its own path in the table of defaults.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The path of one of its keys in the table of defaults.
@@ -94,6 +102,20 @@ impl<'a> Section<'a> {
             span: table.map_or(self.span.clone(), Spanned::span),
             table: table.and_then(|value| value.get_ref().as_table()),
         }
+    }
+
+    /// Every `[table.NAME]` below this table, with its name; what they may hold stands under the path `table.NAME`.
+    pub(super) fn named(&self) -> Vec<(Spanned<&'a str>, Section<'a>)> {
+        self.entries()
+            .filter_map(|(name, value)| {
+                let section = Section {
+                    path: self.path_of(NAME),
+                    span: name.span(),
+                    table: Some(value.get_ref().as_table()?),
+                };
+                Some((name, section))
+            })
+            .collect()
     }
 
     /// Every `[[table]]` of this name.
@@ -245,8 +267,27 @@ fn survey_value(
         (Shape::Count, _) => wrong("a whole number", value, "write digits, without quotes"),
         (Shape::TextOrTable, DeValue::String(_) | DeValue::Table(_)) => {}
         (Shape::TextOrTable, _) => wrong("a text or a table", value, key.meaning),
-        (Shape::Names | Shape::Claims, DeValue::Table(_)) => {}
-        (Shape::Names | Shape::Claims, _) => wrong("a table", value, key.meaning),
+        (Shape::Names, DeValue::Table(named)) => {
+            for (name, item) in named {
+                match item.get_ref() {
+                    DeValue::Table(table) => {
+                        survey_table(&format!("{}.{NAME}", key.path), table, problems);
+                    }
+                    _ => problems.error(
+                        name.span(),
+                        format!("`{}.{}` must be a table", key.path, name.get_ref()),
+                        &format!("write `[{}.NAME]` with a name of your choice", key.path),
+                    ),
+                }
+            }
+        }
+        (Shape::Claims, DeValue::Table(_)) => {}
+        (Shape::Names, _) => wrong(
+            "a table for each name",
+            value,
+            &format!("write `[{}.NAME]` with a name of your choice", key.path),
+        ),
+        (Shape::Claims, _) => wrong("a table", value, key.meaning),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Config {
     pub local: Option<login::local::Settings>,
     /// `[external]`, when present.
     pub external: Option<External>,
+    /// `[login.oidc.NAME]` and `[login.oauth2.NAME]`, in the order of the file.
+    pub providers: Vec<login::oidc::Settings>,
     /// `[[upstream]]`.
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]`, in the file's order.

@@ -1,6 +1,8 @@
 //! Our own endpoints under `/.auth/`, on every host that is served. Must not know how a session is judged or a
 //! password hashed: it asks the engines and turns their answers into pages, problems and cookies.
 
+mod leaving;
+mod providers;
 mod sessions;
 
 use std::sync::Arc;
@@ -12,19 +14,20 @@ use super::external;
 use super::session_cookies::SessionCookies;
 use super::{Context, Trail, identify, renew};
 use crate::audit::AuditEvent;
-use crate::auth::SessionId;
 use crate::auth::credentials::{self, Presented};
 use crate::auth::decision::{self, AccessFinding, CrossSite, Decision, RefreshFinding};
 use crate::auth::path::CanonicalTarget;
+use crate::auth::{Identity, SessionId};
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::login::form;
 use crate::login::local::{Attempt, PROVIDER};
 use crate::login::me;
-use crate::login::pages::{self, SignIn, SignInError};
+use crate::login::pages::{self, Button, SignIn, SignInError};
 use crate::login::return_to::ReturnTo;
 use crate::observe::metrics::SignInOutcome;
-use crate::session::{BeginError, By, Ending, Reason};
+use crate::session::{BeginError, By, Ending, IssuedPair, Reason, SignedInThere};
+use providers::Wish;
 
 const PREFIX: &str = "/.auth";
 /// The query of the page that follows a sign-out.
@@ -63,7 +66,10 @@ pub(super) async fn serve(
         return Ok(answered);
     }
     match (path, method.as_str()) {
-        ("/login", "GET") => Ok(sign_in_page(context, &request, &target, asked)),
+        ("/login", "GET") => {
+            let (parts, _) = request.into_parts();
+            Ok(sign_in_page(context, &parts.method, &parts.headers, &target, asked).await)
+        }
         ("/login", "POST") => sign_in(context, request, asked, trail).await,
         ("/logout", "GET") => Ok(sign_out_page(context, &request, &target, asked)),
         ("/logout", "POST") => {
@@ -90,6 +96,9 @@ pub(super) async fn serve(
         ("/sessions/end" | "/sessions/end-others", _) => {
             Ok(answer::wrong_method(context, asked, "POST"))
         }
+        (path, _) if path.starts_with("/login/") || path.starts_with("/callback/") => {
+            by_provider(context, request, &target, asked, trail).await
+        }
         (path, "GET") if path.starts_with("/assets/") => {
             Ok(pages::asset(target.path(), target.query())
                 .unwrap_or_else(|| answer::not_found(context, asked)))
@@ -98,17 +107,51 @@ pub(super) async fn serve(
     }
 }
 
-fn sign_in_page(
+/// `/.auth/login/NAME` and `/.auth/callback/NAME`.
+async fn by_provider(
     context: &Context<'_>,
-    request: &Request<Body>,
+    request: Request<Body>,
+    target: &CanonicalTarget,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GatewayError> {
+    let path = target.for_matching();
+    let mut parts = path.trim_start_matches(PREFIX).splitn(3, '/').skip(1);
+    let (Some(what), Some(name)) = (parts.next(), parts.next()) else {
+        return Ok(answer::not_found(context, asked));
+    };
+    let Some(provider) = providers::named(context, name) else {
+        return Ok(answer::not_found(context, asked));
+    };
+    if what == "callback" {
+        return providers::came_back(context, request, provider, target.query(), asked, trail)
+            .await;
+    }
+    let wish = Wish::of(context, target.query());
+    let (parts, _) = request.into_parts();
+    let (method, headers) = (&parts.method, &parts.headers);
+    Ok(providers::begin(context, method, headers, provider, wish, asked).await)
+}
+
+async fn sign_in_page(
+    context: &Context<'_>,
+    method: &Method,
+    headers: &HeaderMap,
     target: &CanonicalTarget,
     asked: &Asked,
 ) -> Response<Body> {
-    if context.app.local.is_none() {
+    let local = context.app.local.is_some();
+    let providers = context.app.providers.all();
+    // One provider and nothing else: nothing to choose.
+    if let ([only], false, true) = (providers, local, asked.person()) {
+        let wish = Wish::of(context, target.query());
+        return providers::begin(context, method, headers, only, wish, asked).await;
+    }
+    if providers.is_empty() && !local {
         return answer::not_found(context, asked);
     }
     let rd = ReturnTo::from_query(target.query(), &context.live.return_hosts);
-    if let Decision::SignedIn(_) = identify(context, request.headers()) {
+    if let Decision::SignedIn(_) = identify(context, headers) {
         return answer::signed_in(&rd);
     }
     let page = SignIn {
@@ -116,6 +159,8 @@ fn sign_in_page(
         allowed: &context.live.return_hosts,
         username: "",
         error: None,
+        local,
+        buttons: &buttons(context),
     };
     pages::sign_in(&answer::view(context, asked), &page)
 }
@@ -146,6 +191,7 @@ async fn sign_in(
         let known = local.known(user).await;
         let event = AuditEvent::SignInRefused {
             user: known.as_deref(),
+            provider: PROVIDER,
             reason,
         };
         context.app.audit.record_for(&event, context.cause());
@@ -154,6 +200,8 @@ async fn sign_in(
             allowed: &context.live.return_hosts,
             username: user,
             error: Some(error),
+            local: true,
+            buttons: &buttons(context),
         };
         Ok(pages::sign_in(&answer::view(context, asked), &page))
     };
@@ -171,8 +219,27 @@ async fn sign_in(
         Attempt::Unavailable => return Err(GatewayError::SignInUnavailable),
     };
 
+    match new_session(context, &parts.headers, identity, None, asked, trail).await? {
+        Ok(pair) => {
+            let mut response = answer::signed_in(&rd);
+            SessionCookies::Issue(pair).apply(context, response.headers_mut());
+            Ok(response)
+        }
+        Err(refused) => Ok(refused),
+    }
+}
+
+/// A session for somebody who has just signed in, or the answer to somebody whose identity fits no cookie.
+async fn new_session(
+    context: &Context<'_>,
+    headers: &HeaderMap,
+    identity: Identity,
+    there: Option<SignedInThere>,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Result<Arc<IssuedPair>, Response<Body>>, GatewayError> {
     // A session that this browser brought along ends: a planted one must not survive the sign-in (attacks E08).
-    if let Some(old) = presented_session(context, &parts.headers) {
+    if let Some(old) = presented_session(context, headers) {
         context
             .app
             .sessions
@@ -180,30 +247,42 @@ async fn sign_in(
             .await
             .map_err(GatewayError::Store)?;
     }
-    let client = super::client_of(context, &parts.headers);
-    let name = identity.user.clone();
-    let pair = match context
-        .app
-        .sessions
-        .begin(identity, &client, context.now)
-        .await
-    {
+    let client = super::client_of(context, headers);
+    let (name, provider) = (identity.user.clone(), identity.provider.clone());
+    let (sessions, now) = (&context.app.sessions, context.now);
+    let begun = match there {
+        Some(there) => {
+            sessions
+                .begin_at_provider(identity, there, &client, now)
+                .await
+        }
+        None => sessions.begin(identity, &client, now).await,
+    };
+    let pair = match begun {
         Ok(pair) => pair,
         Err(BeginError::TooLarge(_)) => {
-            return Ok(answer::identity_too_large(context, asked));
+            return Ok(Err(answer::identity_too_large(context, asked)));
         }
         Err(error) => return Err(GatewayError::Begin(error)),
     };
     let event = AuditEvent::SignIn {
         user: &name,
-        provider: PROVIDER,
+        provider: &provider,
         session: pair.session,
     };
     context.app.audit.record_for(&event, context.cause());
     trail.user = Some(name);
-    let mut response = answer::signed_in(&rd);
-    SessionCookies::Issue(pair).apply(context, response.headers_mut());
-    Ok(response)
+    Ok(Ok(pair))
+}
+
+/// The providers that somebody may choose.
+fn buttons<'a>(context: &Context<'a>) -> Vec<Button<'a>> {
+    let all = context.app.providers.all().iter();
+    all.map(|provider| Button {
+        name: &provider.settings().name,
+        display_name: &provider.settings().display_name,
+    })
+    .collect()
 }
 
 fn outcome(attempt: &Attempt) -> SignInOutcome {
@@ -226,6 +305,9 @@ fn sign_out_page(
     if target.query() == Some(SIGNED_OUT) {
         return pages::signed_out(&view);
     }
+    if let Some(response) = leaving::came_back(context, request.headers(), target.query(), asked) {
+        return response;
+    }
     match identify(context, request.headers()) {
         Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.identity().user)),
         Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
@@ -242,7 +324,11 @@ async fn sign_out(
     if is_suspect(context, method, headers) {
         return Ok(answer::cross_site(context, asked));
     }
+    let mut onward = None;
     if let Some(session) = presented_session(context, headers) {
+        if asked.person() {
+            onward = leaving::to_provider(context, headers, session).await;
+        }
         context
             .app
             .sessions
@@ -257,10 +343,10 @@ async fn sign_out(
             context.cause(),
         );
     }
-    let mut response = if asked.person() {
-        pages::see_other(SIGNED_OUT_PAGE)
-    } else {
-        answer::no_content()
+    let mut response = match &onward {
+        Some(onward) => onward.page(context, asked),
+        None if asked.person() => pages::see_other(SIGNED_OUT_PAGE),
+        None => answer::no_content(),
     };
     SessionCookies::Clear.apply(context, response.headers_mut());
     Ok(response)

@@ -9,6 +9,7 @@ pub mod form;
 pub mod language;
 pub mod local;
 pub mod me;
+pub mod oidc;
 pub mod pages;
 pub mod problem;
 pub mod return_to;

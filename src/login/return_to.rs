@@ -208,6 +208,17 @@ pub fn with_return(page: &str, own_origin: &str, target: &str) -> String {
     )
 }
 
+/// `/.auth/login/NAME?rd=…`: where a sign-in by a provider begins.
+pub fn provider_url_for(name: &str, rd: &ReturnTo) -> String {
+    match rd.as_str() {
+        "/" => format!("{LOGIN_PATH}/{name}"),
+        rd => format!(
+            "{LOGIN_PATH}/{name}?rd={}",
+            utf8_percent_encode(rd, QUERY_VALUE)
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -346,6 +346,7 @@ pub struct Metrics {
     refresh: OnceLock<Refresh>,
     requests: Family<RouteLabels, Counter>,
     upstream_errors: Family<RouteLabels, Counter>,
+    provider_sign_ins: Family<RouteLabels, Counter>,
     /// Request read until the answer's head was ready.
     pub request_duration: Durations,
     /// What was decided.
@@ -408,6 +409,7 @@ impl Metrics {
             refresh: OnceLock::new(),
             requests: Family::default(),
             upstream_errors: Family::default(),
+            provider_sign_ins: Family::default(),
             request_duration: Durations::default(),
             decisions: Counts::default(),
             renewals: Counts::default(),
@@ -489,6 +491,11 @@ impl Metrics {
             "sign_in_attempts",
             "Sign-in attempts",
             self.sign_in_attempts.clone(),
+        );
+        registry.register(
+            "provider_sign_ins",
+            "Sign-ins by a provider, by outcome",
+            self.provider_sign_ins.clone(),
         );
         registry.register(
             "upstream_errors",
@@ -593,6 +600,13 @@ impl Metrics {
                 })
                 .collect(),
         )
+    }
+
+    /// Counts what a sign-in by a provider came to. `provider` is a configured name, `outcome` a word of the gateway.
+    pub fn provider_sign_in(&self, provider: &str, outcome: &'static str) {
+        self.provider_sign_ins
+            .get_or_create(&[("provider", provider.into()), ("outcome", outcome.into())])
+            .inc();
     }
 
     /// Counts a request that an upstream did not answer. `kind` is a word of the upstream engine, never a message.

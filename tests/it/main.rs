@@ -35,6 +35,7 @@ mod layers;
 mod nodes;
 mod observing;
 mod oidc;
+mod oidc_login;
 mod outage;
 mod own_sessions;
 mod proxying;

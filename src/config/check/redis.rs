@@ -40,30 +40,20 @@ pub(super) fn settings(reader: &Reader<'_>, table: &Section<'_>) -> Option<Setti
             "build it with the feature `redis`",
         );
     }
-    let password = secret(reader, table, "password_file", "password_env");
+    let hint = "name the file that holds the password and nothing else";
+    let password = secret(reader, table, ("password_file", "password_env"), hint);
     let sentinel_password = secret(
         reader,
         table,
-        "sentinel_password_file",
-        "sentinel_password_env",
+        ("sentinel_password_file", "sentinel_password_env"),
+        hint,
     );
-    let ca = table.text("ca").and_then(|text| {
-        let pem = read_file(
-            reader,
-            text.span(),
-            text.get_ref(),
-            "name the PEM file of the authority that signed the store's certificate",
-        )?;
-        let marked = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
-        if !marked {
-            reader.problems.error(
-                text.span(),
-                "there is no certificate in it",
-                "a PEM file has a line -----BEGIN CERTIFICATE-----",
-            );
-        }
-        marked.then_some(pem)
-    });
+    let ca = authorities(
+        reader,
+        table,
+        "ca",
+        "name the PEM file of the authority that signed the store's certificate",
+    );
     let replicas = reader.count(table, "replicas", 0..=9);
     let (address, span) = address(reader, table)?;
     if ca.is_some() && !address.tls {
@@ -126,24 +116,47 @@ fn address(reader: &Reader<'_>, table: &Section<'_>) -> Option<(Address, std::op
     }
 }
 
-fn secret(reader: &Reader<'_>, table: &Section<'_>, file: &str, variable: &str) -> Option<Secret> {
+/// A secret from a file or a variable, whichever of the two keys is there.
+pub(super) fn secret(
+    reader: &Reader<'_>,
+    table: &Section<'_>,
+    (file, variable): (&str, &str),
+    hint: &str,
+) -> Option<Secret> {
     let bytes = match (table.text(file), table.text(variable)) {
         (Some(one), Some(other)) => {
             reader.problems.clash(
                 other.span(),
-                format!("[store] has both `{file}` and `{variable}`"),
+                format!("[{}] has both `{file}` and `{variable}`", table.path()),
                 "keep one of them",
                 one.span(),
                 "the other one",
             );
             return None;
         }
-        (Some(text), None) => {
-            let hint = "name the file that holds the password and nothing else";
-            read_file(reader, text.span(), text.get_ref(), hint)?
-        }
+        (Some(text), None) => read_file(reader, text.span(), text.get_ref(), hint)?,
         (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
         (None, None) => return None,
     };
     Some(Secret::new(bytes))
+}
+
+/// The authorities of a PEM file, which is not looked at closer than that.
+pub(super) fn authorities(
+    reader: &Reader<'_>,
+    table: &Section<'_>,
+    key: &str,
+    hint: &str,
+) -> Option<Vec<u8>> {
+    let text = table.text(key)?;
+    let pem = read_file(reader, text.span(), text.get_ref(), hint)?;
+    let marked = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
+    if !marked {
+        reader.problems.error(
+            text.span(),
+            "there is no certificate in it",
+            "a PEM file has a line -----BEGIN CERTIFICATE-----",
+        );
+    }
+    marked.then_some(pem)
 }

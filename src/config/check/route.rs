@@ -312,14 +312,14 @@ pub(super) fn someone_can_sign_in(reader: &Reader<'_>, root: &Section<'_>, route
     let has_a_way = root
         .section("login")
         .entries()
-        .any(|(name, _)| matches!(*name.get_ref(), "local" | "oidc"))
+        .any(|(name, _)| super::login::WAYS.contains(name.get_ref()))
         || root.value("external").is_some();
     if !has_a_way && routes.iter().any(|route| route.access != Access::Public) {
         let span = root.value("login").map_or(0..0, Spanned::span);
         reader.problems.error(
             span,
             "nobody can sign in: no way to do so is configured",
-            "add [login.local] for built-in accounts, then `vestibule user add NAME`",
+            "add [login.local] for built-in accounts, then `vestibule user add NAME`; or [login.oidc.NAME] for an OpenID provider",
         );
     }
 }

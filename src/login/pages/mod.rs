@@ -3,6 +3,7 @@
 //! Must not decide anything. Whatever a page shows of a request is escaped by the templates; a password is never shown.
 
 mod assets;
+mod providers;
 mod sessions;
 mod texts;
 
@@ -22,6 +23,7 @@ use crate::login::problem::retry_after_value;
 use crate::login::return_to::{AllowedHosts, ReturnTo};
 
 pub use assets::asset;
+pub use providers::{Button, Trouble, leaving, onward, trouble};
 pub use sessions::{SessionsNotice, sessions};
 use texts::Texts;
 
@@ -65,6 +67,10 @@ pub struct SignIn<'a> {
     pub username: &'a str,
     /// Why the page is shown again.
     pub error: Option<SignInError>,
+    /// Whether built-in accounts can sign in.
+    pub local: bool,
+    /// Providers to choose from.
+    pub buttons: &'a [Button<'a>],
 }
 
 #[derive(Template)]
@@ -76,6 +82,8 @@ struct SignInPage<'a> {
     error: Option<String>,
     /// Whether the fields themselves are what is wrong.
     invalid: bool,
+    local: bool,
+    buttons: Vec<providers::Link>,
 }
 
 #[derive(Template)]
@@ -160,6 +168,8 @@ pub fn sign_in(view: &View<'_>, page: &SignIn<'_>) -> Response<Body> {
         rd: page.return_to.as_str(),
         error,
         invalid: page.error == Some(SignInError::Wrong),
+        local: page.local,
+        buttons: providers::links(view.language, page.buttons, page.return_to),
     };
     let mut response = answer(status, view.language, &html, page.allowed.origins());
     if let Some(after) = retry_after {
@@ -341,6 +351,11 @@ mod tests {
                 allowed: &AllowedHosts::none(),
                 username,
                 error,
+                local: true,
+                buttons: &[Button {
+                    name: "corp",
+                    display_name: "Corp <\"&>",
+                }],
             },
         )
     }
@@ -365,6 +380,19 @@ mod tests {
             ] {
                 pages.push((name(what), sign_in_page(language, "alice", Some(error))));
             }
+            for kind in Trouble::ALL {
+                let page = trouble(
+                    &view,
+                    kind,
+                    "Corp",
+                    Some("no <b>way</b>"),
+                    "/.auth/login",
+                    false,
+                );
+                pages.push((name(&format!("trouble-{kind:?}")), page));
+            }
+            pages.push((name("onward"), onward(&view, "/notes")));
+            pages.push((name("leaving"), leaving(&view, "Corp", "/elsewhere")));
             pages.push((name("sign-out"), sign_out(&view, Some("alice"))));
             pages.push((name("sign-out-nobody"), sign_out(&view, None)));
             pages.push((name("signed-out"), signed_out(&view)));
@@ -493,6 +521,8 @@ mod tests {
                 allowed: &allowed,
                 username: "",
                 error: None,
+                local: true,
+                buttons: &[],
             },
         );
         assert!(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Trouble;
 use crate::login::language::Language;
 use crate::login::problem::whole_seconds;
 
@@ -48,6 +49,13 @@ pub(super) struct Texts {
     pub session_ended: &'static str,
     pub session_gone: &'static str,
     pub others_ended: &'static str,
+    /// Between the form and the buttons.
+    pub or: &'static str,
+    pub start_over: &'static str,
+    pub provider_says: &'static str,
+    pub go_on: &'static str,
+    pub signed_in: &'static str,
+    pub signed_in_message: &'static str,
     bad_request: Message,
     forbidden: Message,
     not_found: Message,
@@ -108,6 +116,103 @@ pub(super) fn throttled(language: Language, retry_after: Duration) -> String {
             format!("로그인 시도가 너무 많습니다. {minutes}분 후에 다시 시도해 주세요.")
         }
     }
+}
+
+/// What the button of a provider says.
+pub(super) fn continue_with(language: Language, provider: &str) -> String {
+    match language {
+        Language::English => format!("Continue with {provider}"),
+        Language::Korean => format!("{provider} 계정으로 계속"),
+    }
+}
+
+/// On the way to a provider's own sign-out.
+pub(super) fn leaving(language: Language, provider: &str) -> String {
+    match language {
+        Language::English => {
+            format!(
+                "Your session here has ended. You are on your way to {provider} to sign out there too."
+            )
+        }
+        Language::Korean => {
+            format!("이곳의 세션은 종료되었습니다. {provider}에서도 로그아웃하기 위해 이동합니다.")
+        }
+    }
+}
+
+/// Title and message of a sign-in by a provider that came to nothing.
+pub(super) fn trouble(
+    language: Language,
+    trouble: Trouble,
+    provider: &str,
+) -> (&'static str, String) {
+    let (title, message) = match (language, trouble) {
+        (Language::English, Trouble::Declined) => (
+            "Not signed in",
+            "PROVIDER did not sign you in. If you did not mean to cancel, start over.",
+        ),
+        (Language::English, Trouble::Expired) => (
+            "That took too long",
+            "Signing in with PROVIDER was begun too long ago. Please start over.",
+        ),
+        (Language::English, Trouble::NotThisBrowser) => (
+            "Please start over",
+            "This sign-in with PROVIDER was begun in another browser or window, or has been used already.",
+        ),
+        (Language::English, Trouble::Malformed) => (
+            "Please start over",
+            "What came back from PROVIDER is not complete. You may have opened an old link.",
+        ),
+        (Language::English, Trouble::Unreachable) => (
+            "Signing in is not possible right now",
+            "PROVIDER cannot be reached right now. Please try again in a moment.",
+        ),
+        (Language::English, Trouble::Unusable) => (
+            "Sign-in could not be checked",
+            "What PROVIDER answered cannot be trusted, so you were not signed in. If it happens again, tell whoever runs this site.",
+        ),
+        (Language::English, Trouble::NotAllowed) => (
+            "No access",
+            "Your account at PROVIDER may not be used here. Use another one, or ask whoever runs this site.",
+        ),
+        (Language::English, Trouble::Incomplete) => (
+            "Account cannot be used",
+            "Your account at PROVIDER does not say what this site needs to know. Ask whoever runs this site.",
+        ),
+        (Language::Korean, Trouble::Declined) => (
+            "로그인하지 않았습니다",
+            "PROVIDER에서 로그인이 완료되지 않았습니다. 취소하려던 것이 아니라면 처음부터 다시 시작해 주세요.",
+        ),
+        (Language::Korean, Trouble::Expired) => (
+            "시간이 초과되었습니다",
+            "PROVIDER 로그인을 시작한 지 너무 오래되었습니다. 처음부터 다시 시작해 주세요.",
+        ),
+        (Language::Korean, Trouble::NotThisBrowser) => (
+            "다시 시작해 주세요",
+            "이 PROVIDER 로그인은 다른 브라우저나 창에서 시작되었거나 이미 사용되었습니다.",
+        ),
+        (Language::Korean, Trouble::Malformed) => (
+            "다시 시작해 주세요",
+            "PROVIDER에서 받은 응답이 완전하지 않습니다. 오래된 링크를 열었을 수 있습니다.",
+        ),
+        (Language::Korean, Trouble::Unreachable) => (
+            "지금은 로그인할 수 없습니다",
+            "지금은 PROVIDER 서버에 연결할 수 없습니다. 잠시 후 다시 시도해 주세요.",
+        ),
+        (Language::Korean, Trouble::Unusable) => (
+            "로그인을 확인할 수 없습니다",
+            "PROVIDER의 응답을 신뢰할 수 없어 로그인하지 않았습니다. 문제가 계속되면 사이트 관리자에게 알려 주세요.",
+        ),
+        (Language::Korean, Trouble::NotAllowed) => (
+            "접근 권한이 없습니다",
+            "PROVIDER 계정으로는 이 사이트를 이용할 수 없습니다. 다른 계정을 사용하거나 사이트 관리자에게 문의해 주세요.",
+        ),
+        (Language::Korean, Trouble::Incomplete) => (
+            "이 계정을 사용할 수 없습니다",
+            "PROVIDER 계정에 이 사이트에 필요한 정보가 없습니다. 사이트 관리자에게 문의해 주세요.",
+        ),
+    };
+    (title, message.replace("PROVIDER", provider))
 }
 
 /// "Firefox on Android".
@@ -188,6 +293,12 @@ static ENGLISH: Texts = Texts {
     session_ended: "The session has been ended.",
     session_gone: "That session had ended already.",
     others_ended: "All other sessions have been ended.",
+    or: "or",
+    start_over: "Start over",
+    provider_says: "It says:",
+    go_on: "Continue",
+    signed_in: "You are signed in",
+    signed_in_message: "You are on your way back to where you wanted to go.",
     bad_request: (
         "This request was not understood",
         "Something in its address or its form is not as it must be. Check the link and try again.",
@@ -274,6 +385,12 @@ static KOREAN: Texts = Texts {
     session_ended: "세션을 종료했습니다.",
     session_gone: "이미 종료된 세션입니다.",
     others_ended: "다른 세션을 모두 종료했습니다.",
+    or: "또는",
+    start_over: "처음부터 다시 시작",
+    provider_says: "전달받은 내용:",
+    go_on: "계속",
+    signed_in: "로그인했습니다",
+    signed_in_message: "요청하신 페이지로 이동합니다.",
     bad_request: (
         "잘못된 요청입니다",
         "주소나 입력 내용을 이해할 수 없습니다. 링크를 확인하고 다시 시도해 주세요.",

@@ -1,0 +1,126 @@
+//! Sign-in by somebody else: OpenID providers (OpenID Connect Core 1.0) and plain OAuth 2 services (RFC 6749) that can say
+//! who somebody is. Must not issue sessions or write cookies: it says who somebody is, or why not.
+//!
+//! Everything but [`provider`] and `renewal` is pure. In the order of a sign-in: [`settings`] is what the deployer meant; [`pending`] and
+//! [`seal`] keep what was begun in one bounded cookie; [`authorize`] sends the browser away; [`callback`] judges how it
+//! came back; [`client_auth`] and [`token_answer`] are what is said to the token endpoint and what it says; [`id_token`] and
+//! [`person`] judge who that is; [`failure`] is every reason why nobody was signed in;
+//! [`leaving`] is the way out.
+
+pub mod authorize;
+pub mod callback;
+pub mod client_auth;
+pub mod failure;
+pub mod id_token;
+pub mod leaving;
+pub mod pending;
+pub mod person;
+pub mod provider;
+mod renewal;
+pub mod seal;
+pub mod settings;
+mod spent;
+pub mod token_answer;
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::outbound::{self, Outbound};
+use crate::units::Secret;
+
+pub use failure::Failure;
+pub use provider::{Beginning, Provider, SignedIn};
+pub use seal::LoginSeal;
+pub use settings::{Kind, Settings};
+use spent::Spent;
+
+/// Why providers cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A certificate authority of a `ca_file`, or TLS itself.
+    #[error("the provider {0:?}: {1}")]
+    Outbound(String, #[source] outbound::SetupError),
+    /// The `ca_file` is no PEM.
+    #[error("the provider {0:?}: its ca_file is no PEM of certificates")]
+    Authorities(String),
+    /// No key to seal pending sign-ins.
+    #[error(transparent)]
+    Seal(#[from] seal::CannotSeal),
+}
+
+/// Every provider, and what was begun with them.
+pub struct Providers {
+    all: Vec<Arc<Provider>>,
+    /// Seals what browsers keep meanwhile.
+    pub seal: LoginSeal,
+    spent: Spent,
+    clock: Clock,
+}
+
+impl Providers {
+    /// Starts all of them; their metadata and keys are fetched on `runtime`.
+    pub fn start(
+        settings: Vec<Settings>,
+        master: &Secret,
+        previous: &[Secret],
+        clock: Clock,
+        runtime: &Handle,
+    ) -> Result<Self, SetupError> {
+        let all = settings
+            .into_iter()
+            .map(|settings| {
+                let outbound = outbound_for(&settings)?;
+                Ok(Arc::new(Provider::start(
+                    settings,
+                    outbound,
+                    runtime.clone(),
+                )))
+            })
+            .collect::<Result<_, SetupError>>()?;
+        Ok(Providers {
+            all,
+            seal: LoginSeal::new(master, previous)?,
+            spent: Spent::default(),
+            clock,
+        })
+    }
+
+    /// By its configured name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.all
+            .iter()
+            .find(|provider| provider.settings().name == name)
+    }
+
+    /// All, in the order of the configuration.
+    pub fn all(&self) -> &[Arc<Provider>] {
+        &self.all
+    }
+
+    /// Marks a sign-in as used; `false` when this node has seen it used before. The cookie says so too, but whoever has a
+    /// copy of an older one must not use it twice.
+    pub fn spend(&self, id: &str) -> bool {
+        self.spent.add(id)
+    }
+
+    /// Whether this node has seen it used.
+    pub fn is_spent(&self, id: &str) -> bool {
+        self.spent.has(id)
+    }
+}
+
+/// What a provider is called with.
+pub fn outbound_for(settings: &Settings) -> Result<Outbound, SetupError> {
+    let name = || settings.name.clone();
+    let ca = match &settings.ca {
+        None => Vec::new(),
+        Some(pem) => CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| SetupError::Authorities(name()))?,
+    };
+    Outbound::new(outbound::Settings { ca }).map_err(|error| SetupError::Outbound(name(), error))
+}
