@@ -2,12 +2,17 @@
 //!
 //! The flight is a task of its own on the control runtime: a caller that goes away does not stop it, because the store may
 //! already hold the new generation. Flights of one session take turns. A revocation during a flight wins.
+//!
+//! A flight judges only for as long as somebody may hear it. One that waited for its turn, or lost against another node's
+//! write, longer than any request waits would hold a request of then against a session of now, which its browser has renewed
+//! elsewhere meanwhile, and take an honest person for a thief.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::Entry;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{
     By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
@@ -33,7 +38,36 @@ pub(super) struct FlightKey {
     addr: crate::auth::ClientAddr,
 }
 
-pub(super) type Flight = watch::Receiver<Option<Renewal>>;
+/// A flight under way, as its waiters see it.
+#[derive(Clone)]
+pub(super) struct Flight {
+    outcome: watch::Receiver<Option<Renewal>>,
+    hearers: Arc<Hearers>,
+}
+
+/// Until when somebody may be waiting for a flight: the last one's arrival and a request's patience, on the monotonic clock.
+pub(super) struct Hearers {
+    until: Mutex<Instant>,
+}
+
+impl Hearers {
+    /// The first.
+    fn first() -> Self {
+        Hearers {
+            until: Mutex::new(Instant::now() + PATIENCE),
+        }
+    }
+
+    /// One more, from now on.
+    fn one_more(&self) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + PATIENCE;
+    }
+
+    /// Whether everybody has been answered.
+    fn are_gone(&self) -> bool {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) < Instant::now()
+    }
+}
 
 /// Takes the flight off the list when it ends, however it ends.
 struct Landing {
@@ -86,7 +120,8 @@ impl Sessions {
             return self.refuse(claims, Refusal::Revoked);
         }
         let mut flight = self.flight(claims, client, now);
-        let landed = tokio::time::timeout(PATIENCE, flight.wait_for(Option::is_some)).await;
+        let landed = flight.outcome.wait_for(Option::is_some);
+        let landed = tokio::time::timeout(PATIENCE, landed).await;
         match landed {
             Ok(Ok(outcome)) => outcome.clone().unwrap_or(Renewal::Unavailable),
             Ok(Err(_)) | Err(_) => Renewal::Unavailable,
@@ -102,9 +137,17 @@ impl Sessions {
             addr: client.addr,
         };
         match self.flights.entry(key.clone()) {
-            Entry::Occupied(flight) => flight.get().clone(),
+            Entry::Occupied(flight) => {
+                flight.get().hearers.one_more();
+                flight.get().clone()
+            }
             Entry::Vacant(place) => {
-                let (landed, flight) = watch::channel(None);
+                let (landed, outcome) = watch::channel(None);
+                let hearers = Arc::new(Hearers::first());
+                let flight = Flight {
+                    outcome,
+                    hearers: Arc::clone(&hearers),
+                };
                 place.insert(flight.clone());
                 let landing = Landing {
                     sessions: Arc::clone(self),
@@ -113,7 +156,7 @@ impl Sessions {
                 let client = client.clone();
                 self.control.spawn(async move {
                     let sessions = Arc::clone(&landing.sessions);
-                    let outcome = sessions.fly(claims, &client, now).await;
+                    let outcome = sessions.fly(claims, &client, now, &hearers).await;
                     // First off the list: whoever comes later is judged anew.
                     drop(landing);
                     let _ = landed.send(Some(outcome));
@@ -123,7 +166,13 @@ impl Sessions {
         }
     }
 
-    async fn fly(&self, claims: RefreshClaims, client: &Client, now: Timestamp) -> Renewal {
+    async fn fly(
+        &self,
+        claims: RefreshClaims,
+        client: &Client,
+        now: Timestamp,
+        hearers: &Hearers,
+    ) -> Renewal {
         let turn = Turn::of(self, claims.session);
         let _mine = turn.lock.lock().await;
         for _ in 0..TRIES {
@@ -132,6 +181,10 @@ impl Sessions {
                 Ok(None) => return self.refuse(claims, Refusal::Unknown),
                 Err(_) => return Renewal::Unavailable,
             };
+            // They were told to come again, and are judged anew when they do.
+            if hearers.are_gone() {
+                return Renewal::Unavailable;
+            }
             if self.revocations.concerns_record(&stored.record) {
                 return self.refuse(claims, Refusal::Revoked);
             }

@@ -93,6 +93,7 @@ async fn soak(length: Duration) {
             1 => Duration::from_secs(40),
             _ => Duration::from_secs(360),
         };
+        world.blow(&format!("the clock moves on by {pause:?}"));
         world.nodes.advance(pause);
         let past_grace = pause > super::PAST_GRACE - Duration::from_secs(1);
         for person in &mut people {
@@ -100,6 +101,7 @@ async fn soak(length: Duration) {
         }
         thieves_left = people.iter().filter(|person| person.has_thief()).count();
     }
+    world.dbg_dump(seed);
     let count = &world.counts;
     let total = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);
     println!(
