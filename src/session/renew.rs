@@ -7,106 +7,24 @@
 //! write, longer than any request waits would hold a request of then against a session of now, which its browser has renewed
 //! elsewhere meanwhile, and take an honest person for a thief.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use dashmap::Entry;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use super::flight::{Flight, FlightKey, Hearers, Landing, PATIENCE, Turn};
 use super::{
     By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
     Sessions,
 };
 use crate::auth::refresh_token::RefreshClaims;
 use crate::auth::rotation::{self, Refusal, SessionRecord, Verdict};
-use crate::auth::{Client, Generation, SessionId, Subject};
+use crate::auth::{Client, Subject};
 use crate::clock::Timestamp;
 use crate::store::{Replaced, Stored};
 
-/// How long a request waits for a renewal before it is told to try again.
-const PATIENCE: Duration = Duration::from_millis(950);
 /// How often a flight judges anew because others changed the session.
 const TRIES: usize = 16;
-
-/// What a flight is for. The answer depends on all three, so none may be shared across them.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct FlightKey {
-    session: SessionId,
-    generation: Generation,
-    user_agent: Arc<str>,
-    addr: crate::auth::ClientAddr,
-}
-
-/// A flight under way, as its waiters see it.
-#[derive(Clone)]
-pub(super) struct Flight {
-    outcome: watch::Receiver<Option<Renewal>>,
-    hearers: Arc<Hearers>,
-}
-
-/// Until when somebody may be waiting for a flight: the last one's arrival and a request's patience, on the monotonic clock.
-pub(super) struct Hearers {
-    until: Mutex<Instant>,
-}
-
-impl Hearers {
-    /// The first.
-    fn first() -> Self {
-        Hearers {
-            until: Mutex::new(Instant::now() + PATIENCE),
-        }
-    }
-
-    /// One more, from now on.
-    fn one_more(&self) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + PATIENCE;
-    }
-
-    /// Whether everybody has been answered.
-    fn are_gone(&self) -> bool {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) < Instant::now()
-    }
-}
-
-/// Takes the flight off the list when it ends, however it ends.
-struct Landing {
-    sessions: Arc<Sessions>,
-    key: FlightKey,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.sessions.flights.remove(&self.key);
-    }
-}
-
-/// A session's turn; off the list when nobody holds or awaits it.
-struct Turn<'a> {
-    sessions: &'a Sessions,
-    session: SessionId,
-    lock: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl<'a> Turn<'a> {
-    fn of(sessions: &'a Sessions, session: SessionId) -> Self {
-        let lock = Arc::clone(&sessions.turns.entry(session).or_default());
-        Turn {
-            sessions,
-            session,
-            lock,
-        }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // Two: the list's and this one. Others take theirs under the same shard lock.
-        self.sessions
-            .turns
-            .remove_if(&self.session, |_, lock| Arc::strong_count(lock) <= 2);
-    }
-}
 
 impl Sessions {
     /// Renews a session with a refresh token whose MAC was checked.
