@@ -183,11 +183,12 @@ impl Gateway {
         self.folder.join("gateway.toml")
     }
 
-    /// Everything it said so far on stdout and stderr.
+    /// Everything that it says, also when it is started again; for whoever cannot have the gateway itself.
     pub fn log(&self) -> Log {
         Arc::clone(&self.logs)
     }
 
+    /// Everything it said so far on stdout and stderr.
     pub fn logs(&self) -> Vec<String> {
         self.logs.lock().unwrap().clone()
     }

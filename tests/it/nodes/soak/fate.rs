@@ -36,11 +36,7 @@ async fn strike(world: Arc<World>, mut random: Random, told: watch::Receiver<boo
         let node = random.below(world.processes.len());
         let network = &world.nodes.networks[node];
         world.counts.faults.fetch_add(1, Ordering::SeqCst);
-        let blow = if std::env::var("DBG_BIAS").is_ok() {
-            6
-        } else {
-            random.below(8)
-        };
+        let blow = random.below(8);
         world.blow(&format!("blow {blow} at node {node}, {moment:?}"));
         match blow {
             0 | 1 => restart(&world, node, random.percent(75)).await,

@@ -36,7 +36,6 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: a minute, and not steady yet (README, the soak)"]
 async fn soak_of_a_minute() {
     soak(Duration::from_secs(60)).await;
 }
@@ -101,7 +100,6 @@ async fn soak(length: Duration) {
         }
         thieves_left = people.iter().filter(|person| person.has_thief()).count();
     }
-    world.dbg_dump(seed);
     let count = &world.counts;
     let total = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);
     println!(

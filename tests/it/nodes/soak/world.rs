@@ -145,21 +145,6 @@ impl World {
         }
     }
 
-    pub fn dbg_dump(&self, seed: u64) {
-        for (number, log) in self.logs.iter().enumerate() {
-            std::fs::write(
-                format!("/tmp/soak/log.{seed}.{number}"),
-                log.lock().unwrap().join("\n"),
-            )
-            .unwrap();
-        }
-        std::fs::write(
-            format!("/tmp/soak/log.{seed}.world"),
-            self.blows.lock().unwrap().join("\n"),
-        )
-        .unwrap();
-    }
-
     /// How many pairs arrived somewhere.
     pub fn issued(&self) -> usize {
         self.issued.lock().unwrap().len()
