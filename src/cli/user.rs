@@ -60,17 +60,9 @@ enum UserCommand {
     ///
     /// What is not named stays as it is. The account's sessions go on, and have the change from their next renewal on:
     /// at most one `session.access_ttl` later.
+    // What it was called when it could change groups only.
+    #[command(alias = "groups")]
     Change(Change),
-    /// Set the account's groups, which its sessions have from their next renewal on
-    Groups {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// The account
-        name: String,
-        /// A group; may be repeated; without any the account is in no group
-        #[arg(long = "group", value_name = "GROUP")]
-        groups: Vec<String>,
-    },
     /// Keep an account from signing in and end its sessions
     Block {
         #[command(flatten)]
@@ -162,16 +154,6 @@ impl User {
             UserCommand::List { file, json } => list(&file, json),
             UserCommand::Password { file, name } => set_password(&file, name),
             UserCommand::Change(command) => command.run(),
-            UserCommand::Groups { file, name, groups } => {
-                let request = Request::UserChange {
-                    name: name.clone(),
-                    change: AccountChange {
-                        groups: Some(groups),
-                        ..AccountChange::default()
-                    },
-                };
-                change(&file, &name, "given these groups", request)
-            }
             UserCommand::Block { file, name } => change(
                 &file,
                 &name,

@@ -11,6 +11,7 @@ mod end;
 mod ending;
 mod event;
 mod feed;
+mod flight;
 mod issue;
 mod keys;
 mod list;
@@ -224,7 +225,7 @@ pub struct Sessions {
     acknowledgements: Acknowledgements,
     following: Arc<Following>,
     /// Renewals under way.
-    flights: DashMap<renew::FlightKey, renew::Flight>,
+    flights: DashMap<flight::FlightKey, flight::Flight>,
     /// Flights of one session take turns.
     turns: DashMap<SessionId, Arc<tokio::sync::Mutex<()>>>,
     /// How many access tokens had to be verified by their signature.

@@ -3,6 +3,10 @@
 //! The flight is a task of its own on the control runtime: a caller that goes away does not stop it, because the store may
 //! already hold the new generation. Flights of one session take turns. A revocation during a flight wins. A flight that has
 //! to wait for a provider lets others have their turn, and is judged anew, as of then, when the answer is there.
+//!
+//! A flight judges only for as long as somebody may hear it. One that waited for its turn, or lost against another node's
+//! write, longer than any request waits would hold a request of then against a session of now, which its browser has renewed
+//! elsewhere meanwhile, and take an honest person for a thief.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +14,7 @@ use std::time::Duration;
 use dashmap::Entry;
 use tokio::sync::watch;
 
+use super::flight::{Flight, FlightKey, Hearers, Landing, PATIENCE, Progress, Turn};
 use super::provider::{self, Consulted, Waited};
 use super::{
     By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
@@ -17,36 +22,17 @@ use super::{
 };
 use crate::auth::refresh_token::RefreshClaims;
 use crate::auth::rotation::{self, Refusal, SessionRecord, Verdict};
-use crate::auth::{Client, Generation, SessionId, Subject};
+use crate::auth::{Client, Subject};
 use crate::clock::Timestamp;
 use crate::store::{Replaced, Stored};
 
-/// How long a request waits for a renewal before it is told to try again.
-const PATIENCE: Duration = Duration::from_millis(950);
 /// How often a flight judges anew because others changed the session.
 const TRIES: usize = 16;
 /// How often a flight is judged, with a wait for the provider in between.
 const ANSWERS: usize = 3;
 
-/// What a flight is for. The answer depends on all three, so none may be shared across them.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct FlightKey {
-    session: SessionId,
-    generation: Generation,
-    user_agent: Arc<str>,
-    addr: crate::auth::ClientAddr,
-}
-
-/// How far a flight is.
-#[derive(Clone)]
-pub(super) enum Progress {
-    Flying,
-    /// It waits for a provider.
-    Waiting,
-    Landed(Renewal),
-}
-
-pub(super) type Flight = watch::Receiver<Progress>;
+/// How long a request waits once its flight waits for a provider.
+const PROVIDER_PATIENCE: Duration = provider::PATIENCE.saturating_add(PATIENCE);
 
 /// What one look at the session came to.
 enum Look {
@@ -55,45 +41,6 @@ enum Look {
     Again,
     /// No new generation before the provider has answered.
     Wait,
-}
-
-/// Takes the flight off the list when it ends, however it ends.
-struct Landing {
-    sessions: Arc<Sessions>,
-    key: FlightKey,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.sessions.flights.remove(&self.key);
-    }
-}
-
-/// A session's turn; off the list when nobody holds or awaits it.
-struct Turn<'a> {
-    sessions: &'a Sessions,
-    session: SessionId,
-    lock: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl<'a> Turn<'a> {
-    fn of(sessions: &'a Sessions, session: SessionId) -> Self {
-        let lock = Arc::clone(&sessions.turns.entry(session).or_default());
-        Turn {
-            sessions,
-            session,
-            lock,
-        }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // Two: the list's and this one. Others take theirs under the same shard lock.
-        self.sessions
-            .turns
-            .remove_if(&self.session, |_, lock| Arc::strong_count(lock) <= 2);
-    }
 }
 
 impl Sessions {
@@ -108,7 +55,8 @@ impl Sessions {
             return self.refuse(claims, Refusal::Revoked);
         }
         let mut flight = self.flight(claims, client, now);
-        let moved = flight.wait_for(|progress| !matches!(progress, Progress::Flying));
+        let progress = &mut flight.progress;
+        let moved = progress.wait_for(|progress| !matches!(progress, Progress::Flying));
         match tokio::time::timeout(PATIENCE, moved).await {
             Ok(Ok(progress)) => {
                 if let Progress::Landed(outcome) = &*progress {
@@ -117,8 +65,8 @@ impl Sessions {
             }
             Ok(Err(_)) | Err(_) => return Renewal::Unavailable,
         }
-        let landed = flight.wait_for(|progress| matches!(progress, Progress::Landed(_)));
-        match tokio::time::timeout(provider::PATIENCE + PATIENCE, landed).await {
+        let landed = progress.wait_for(|progress| matches!(progress, Progress::Landed(_)));
+        match tokio::time::timeout(PROVIDER_PATIENCE, landed).await {
             Ok(Ok(progress)) => match &*progress {
                 Progress::Landed(outcome) => outcome.clone(),
                 Progress::Flying | Progress::Waiting => Renewal::Unavailable,
@@ -136,9 +84,22 @@ impl Sessions {
             addr: client.addr,
         };
         match self.flights.entry(key.clone()) {
-            Entry::Occupied(flight) => flight.get().clone(),
+            Entry::Occupied(flight) => {
+                let flight = flight.get();
+                let patience = match *flight.progress.borrow() {
+                    Progress::Waiting => PROVIDER_PATIENCE,
+                    Progress::Flying | Progress::Landed(_) => PATIENCE,
+                };
+                flight.hearers.wait(patience);
+                flight.clone()
+            }
             Entry::Vacant(place) => {
-                let (progress, flight) = watch::channel(Progress::Flying);
+                let (progress, told) = watch::channel(Progress::Flying);
+                let hearers = Arc::new(Hearers::first());
+                let flight = Flight {
+                    progress: told,
+                    hearers: Arc::clone(&hearers),
+                };
                 place.insert(flight.clone());
                 let landing = Landing {
                     sessions: Arc::clone(self),
@@ -147,7 +108,9 @@ impl Sessions {
                 let client = client.clone();
                 self.control.spawn(async move {
                     let sessions = Arc::clone(&landing.sessions);
-                    let outcome = sessions.fly(claims, &client, now, &progress).await;
+                    let outcome = sessions
+                        .fly(claims, &client, now, &progress, &hearers)
+                        .await;
                     // First off the list: whoever comes later is judged anew.
                     drop(landing);
                     let _ = progress.send(Progress::Landed(outcome));
@@ -163,13 +126,15 @@ impl Sessions {
         client: &Client,
         mut now: Timestamp,
         progress: &watch::Sender<Progress>,
+        hearers: &Hearers,
     ) -> Renewal {
         for _ in 0..ANSWERS {
-            match self.take_turn(claims, client, now).await {
+            match self.take_turn(claims, client, now, hearers).await {
                 Look::Landed(outcome) => return outcome,
                 Look::Again => return Renewal::Unavailable,
                 Look::Wait => {}
             }
+            hearers.wait(PROVIDER_PATIENCE);
             progress.send_replace(Progress::Waiting);
             match self.wait_for_provider(claims.session).await {
                 // Time has passed: windows and lives are measured from here.
@@ -186,6 +151,7 @@ impl Sessions {
         claims: RefreshClaims,
         client: &Client,
         now: Timestamp,
+        hearers: &Hearers,
     ) -> Look {
         let turn = Turn::of(self, claims.session);
         let _mine = turn.lock.lock().await;
@@ -195,6 +161,10 @@ impl Sessions {
                 Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
                 Err(_) => return Look::Landed(Renewal::Unavailable),
             };
+            // They were told to come again, and are judged anew when they do.
+            if hearers.are_gone() {
+                return Look::Landed(Renewal::Unavailable);
+            }
             if self.revocations.concerns_record(&stored.record) {
                 return Look::Landed(self.refuse(claims, Refusal::Revoked));
             }

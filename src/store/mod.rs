@@ -232,7 +232,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes sessions and revocations that are over at `now`; returns how many.
     fn remove_expired(&self, now: Timestamp) -> StoreFuture<'_, usize>;
 
-    /// Keeps a revocation.
+    /// Keeps a revocation. An older one that comes late does not replace a newer one of the same target; of the same moment the
+    /// newer word counts.
     fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()>;
     /// All revocations that still matter at `now`.
     fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>>;

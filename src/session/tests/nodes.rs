@@ -363,3 +363,67 @@ async fn streams_end_with_the_lifetime_of_their_session() {
     bench.store.broken.store(false, Ordering::SeqCst);
     assert!(!check().await);
 }
+
+/// A flight that waits behind others of its session, until those who wanted it have been told that the store is away.
+struct Grounded {
+    turn: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Grounded {
+    async fn on(bench: &Bench, pair: &IssuedPair) -> Grounded {
+        let turn = Arc::clone(&bench.sessions.turns.entry(pair.session).or_default());
+        let grounded = Grounded {
+            turn: turn.lock_owned().await,
+        };
+        assert_eq!(name(&bench.renew(pair).await), "unavailable");
+        grounded
+    }
+
+    /// Its turn has come, and it has ended.
+    async fn flies(self, bench: &Bench) {
+        drop(self.turn);
+        let landed = async || bench.sessions.flights.is_empty();
+        until("the flight lands", landed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_long_ago_accuses_nobody() {
+    let (one, other) = two().await;
+    let first = one.begin().await;
+    let grounded = Grounded::on(&one, &first).await;
+    // The browser came again, elsewhere, and once more when its token had run out.
+    let second = other.issued(&first).await;
+    other.acknowledge(&second).await;
+    let third = other.issued(&second).await;
+    grounded.flies(&one).await;
+    assert_eq!((one.seen.replays(), other.seen.replays()), (0, 0));
+    assert_eq!(one.record(&first).await.revoked_at, None);
+    assert!(matches!(one.check(&third), AccessFinding::Valid(_)));
+    // Whoever really has the spent token is found out when it is shown again.
+    assert_eq!(name(&one.renew(&first).await), "refused Replay");
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_long_ago_spends_nothing() {
+    let (one, _) = two().await;
+    let first = one.begin().await;
+    Grounded::on(&one, &first).await.flies(&one).await;
+    assert_eq!(one.record(&first).await.lineage.newest, Generation(0));
+    assert_eq!(one.issued(&first).await.generation, Generation(1));
+}
+
+#[tokio::test]
+async fn whoever_joins_a_waiting_flight_is_waited_for() {
+    let (one, _) = two().await;
+    let one = Arc::new(one);
+    let first = one.begin().await;
+    let grounded = Grounded::on(&one, &first).await;
+    let joins = tokio::spawn({
+        let (one, first) = (Arc::clone(&one), Arc::clone(&first));
+        async move { name(&one.renew(&first).await) }
+    });
+    tokio::task::yield_now().await;
+    grounded.flies(&one).await;
+    assert_eq!(joins.await.unwrap(), "issued 1");
+}

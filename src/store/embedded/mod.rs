@@ -235,15 +235,10 @@ impl Store for Embedded {
 
     fn put_revocation<'a>(&'a self, revocation: &'a RevocationRecord) -> StoreFuture<'a, ()> {
         let revocation = revocation.clone();
-        Box::pin(self.threads.write(move |batch| {
-            let key = rows::target_key(&revocation)?;
-            let bytes = tables::encode(&revocation, Revision(1))?;
-            batch
-                .change()
-                .revocations()?
-                .insert(key.as_str(), bytes.as_slice())?;
-            Ok(())
-        }))
+        Box::pin(
+            self.threads
+                .write(move |batch| rows::keep_revocation(batch.change(), &revocation)),
+        )
     }
 
     fn revocations(&self, now: Timestamp) -> StoreFuture<'_, Vec<RevocationRecord>> {

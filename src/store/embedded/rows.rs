@@ -303,6 +303,25 @@ pub(super) fn revocations_over(
     Ok(over)
 }
 
+/// Keeps a revocation, unless there is one of a later moment: of two ends of a user's sessions that are under way at once, the
+/// earlier one may be written last.
+pub(super) fn keep_revocation(
+    tables: &mut Tables<'_>,
+    revocation: &RevocationRecord,
+) -> Result<(), Stop> {
+    let key = target_key(revocation)?;
+    let bytes = tables::encode(revocation, Revision(1))?;
+    let table = tables.revocations()?;
+    let later = match table.get(key.as_str())? {
+        Some(kept) => tables::decode::<RevocationRecord>(kept.value())?.record.at > revocation.at,
+        None => false,
+    };
+    if !later {
+        table.insert(key.as_str(), bytes.as_slice())?;
+    }
+    Ok(())
+}
+
 /// Removes those of `keys` that still do not matter; how many.
 pub(super) fn forget_revocations(
     tables: &mut Tables<'_>,

@@ -120,6 +120,11 @@ impl Link {
         Ok(said)
     }
 
+    /// Whether it is spread over several servers, of which one may be away while the others answer.
+    pub(super) async fn is_spread(&self) -> Result<bool, StoreError> {
+        self.wire().await.map(|(wire, _)| wire.is_cluster())
+    }
+
     async fn replicated(&self, key: &str) -> Result<(), StoreError> {
         if self.replicas == 0 {
             return Ok(());

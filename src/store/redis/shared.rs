@@ -128,6 +128,23 @@ impl Redis {
     pub(super) async fn try_a_write(&self) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
         command.arg(names::PROBE).arg("").arg("PX").arg(60_000);
-        self.link.send(&command).await.map(|_| ())
+        self.link.send(&command).await?;
+        if !self.link.is_spread().await? {
+            return Ok(());
+        }
+        // A node that is lost takes its share of the sessions with it. Each part is asked for by a key: what is addressed to
+        // a lost node without one, the client sends to another, which answers.
+        let parts = (0..=u8::MAX).map(|part| async move {
+            let mut command = redis::cmd("EXISTS");
+            command.arg(names::ends(part));
+            self.link.send(&command).await
+        });
+        match futures_util::future::try_join_all(parts).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Unavailable(reason)) => Err(StoreError::Unavailable(format!(
+                "a part of it is away: {reason}"
+            ))),
+            Err(error) => Err(error),
+        }
     }
 }

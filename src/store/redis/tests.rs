@@ -3,6 +3,9 @@
 #[path = "../../../tests/it/harness/redis.rs"]
 mod server;
 
+#[path = "../../../tests/it/harness/python.rs"]
+mod python;
+
 mod contract;
 mod failing;
 mod feed;

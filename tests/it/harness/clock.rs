@@ -76,8 +76,13 @@ impl WallClock {
 
     /// What the gateway takes for now, in seconds since 1970.
     pub fn now(&self) -> i64 {
+        self.millis().div_euclid(1000)
+    }
+
+    /// [`Self::now`] in milliseconds.
+    pub fn millis(&self) -> i64 {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        (i64::try_from(real.as_millis()).unwrap() + *self.ahead.lock().unwrap()).div_euclid(1000)
+        i64::try_from(real.as_millis()).unwrap() + *self.ahead.lock().unwrap()
     }
 
     fn write(&self, ahead: i64) {

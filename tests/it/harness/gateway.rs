@@ -16,13 +16,16 @@ use super::prepared::{self, prepared, vestibule};
 use super::wait::until_blocking;
 use super::{HOST, ORIGIN};
 
+/// What a gateway said, line by line; it goes on while the process runs.
+pub type Log = Arc<Mutex<Vec<String>>>;
+
 /// A running gateway; ends with the test.
 pub struct Gateway {
     pub addr: SocketAddr,
     pub admin: SocketAddr,
     pub folder: PathBuf,
     child: Child,
-    logs: Arc<Mutex<Vec<String>>>,
+    logs: Log,
     clock: Option<Arc<WallClock>>,
     keep: Arc<tempfile::TempDir>,
     setup: Setup,
@@ -182,6 +185,11 @@ impl Gateway {
 
     pub fn file(&self) -> PathBuf {
         self.folder.join("gateway.toml")
+    }
+
+    /// Everything that it says, also when it is started again; for whoever cannot have the gateway itself.
+    pub fn log(&self) -> Log {
+        Arc::clone(&self.logs)
     }
 
     /// Everything it said so far on stdout and stderr.
@@ -553,7 +561,7 @@ fn spawn(
     folder: &Path,
     setup: &Setup,
     clock: Option<&WallClock>,
-    logs: &Arc<Mutex<Vec<String>>>,
+    logs: &Log,
 ) -> (Child, SocketAddr, SocketAddr) {
     let binary = env!("CARGO_BIN_EXE_vestibule");
     let mut command = match setup.under.split_first() {

@@ -39,6 +39,8 @@ pub struct RedisOptions {
     pub replica_of: Option<u16>,
     /// Further lines of its configuration.
     pub lines: String,
+    /// Another server of the same kind instead of `redis-server`.
+    pub program: Option<PathBuf>,
 }
 
 /// A server and its folder; it ends with this value.
@@ -99,7 +101,7 @@ impl RedisServer {
         let mut text = std::fs::read_to_string(&file).unwrap();
         text.push_str(SLOWLY);
         std::fs::write(&file, text).unwrap();
-        self.child = Some(spawn(&file));
+        self.child = Some(spawn(self.options.program.as_deref(), &file));
         wait("the server loads", || {
             self.try_cli(&["PING"])
                 .is_some_and(|said| said.contains("LOADING"))
@@ -143,7 +145,7 @@ impl RedisServer {
         if !file.exists() {
             std::fs::write(&file, text).unwrap();
         }
-        self.child = Some(spawn(&file));
+        self.child = Some(spawn(self.options.program.as_deref(), &file));
         let started = Instant::now();
         while started.elapsed() < DEADLINE {
             if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
@@ -439,8 +441,8 @@ impl RedisCluster {
     }
 }
 
-fn spawn(file: &Path) -> Child {
-    Command::new("redis-server")
+fn spawn(program: Option<&Path>, file: &Path) -> Child {
+    Command::new(program.unwrap_or("redis-server".as_ref()))
         .arg(file)
         .current_dir(file.parent().unwrap())
         .stdin(Stdio::null())

@@ -54,12 +54,12 @@ async fn new_groups_hold_from_the_next_renewal_on_whichever_node_does_it() {
     let bob = nodes.signed_in("bob").await;
     let staff = async |node: usize| nodes.get(&bob, node, "/staff").await.status;
     assert_eq!(staff(1).await, 403);
-    done(&nodes.nodes[0].command(&["user", "groups", "bob", "--group", "staff"]));
+    done(&nodes.nodes[0].command(&["user", "change", "bob", "--group", "staff"]));
     assert_eq!(staff(1).await, 403, "the token says so until it is renewed");
     bob.drop_cookie(ACCESS);
     assert_eq!(staff(2).await, 200);
     assert_eq!(app.last().one("x-forwarded-groups"), Some("staff"));
-    done(&nodes.nodes[1].command(&["user", "groups", "bob"]));
+    done(&nodes.nodes[1].command(&["user", "groups", "bob", "--no-groups"]));
     bob.drop_cookie(ACCESS);
     assert_eq!(staff(0).await, 403);
 }

@@ -32,6 +32,7 @@ pub(super) struct Tally {
     pub(super) healed: u64,
     pub(super) lost: u64,
     pub(super) late: u64,
+    pub(super) unheard: u64,
     pub(super) roamed: u64,
     pub(super) revoked: u64,
     pub(super) both_received: u64,
@@ -48,6 +49,7 @@ impl Tally {
         self.healed += other.healed;
         self.lost += other.lost;
         self.late += other.late;
+        self.unheard += other.unheard;
         self.roamed += other.roamed;
         self.revoked += other.revoked;
         self.both_received += other.both_received;

@@ -10,8 +10,10 @@ use crate::auth::rotation::*;
 use crate::auth::test_support::browser;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How long a request waits for its judgement at most, which is as of its arrival.
+/// How long a request waits for its judgement at most, which is as of its arrival; then it is answered that the store is away.
 const PATIENCE: i64 = 950;
+/// How long a first sighting is tried again at most while the store is away.
+const SIGHTED: i64 = 30_000;
 /// How far the clocks may differ by which two nodes tell whether an access token is over.
 const CLOCKS: i64 = 60_000;
 
@@ -388,12 +390,21 @@ impl History {
         let node = self.dice.between(0, 2);
         let by_its_clock = self.now + node * self.ahead;
         let Some(access) = access.filter(|access| by_its_clock < access.ends) else {
-            let wait = self.dice.between(0, PATIENCE);
+            // Now and then a node holds it for much longer than anybody waits: its turn does not come, or the store is away.
+            let most = match self.dice.percent(3) {
+                true => 3 * self.access_ttl,
+                false => PATIENCE,
+            };
+            let wait = self.dice.between(0, most);
             self.after(wait, Event::Judge(who, refresh, self.now));
             return Ok(());
         };
         if self.seen.insert((node, access.number)) && !self.dice.percent(10) {
-            let delay = self.dice.between(0, 200);
+            let most = match self.dice.percent(10) {
+                true => SIGHTED,
+                false => 200,
+            };
+            let delay = self.dice.between(0, most);
             self.after(delay, Event::Sighted(access.generation));
         }
         self.answered(who);
@@ -401,6 +412,14 @@ impl History {
     }
 
     fn judged(&mut self, who: Who, refresh: Generation, arrived: i64) -> Result<(), String> {
+        if self.now > arrived + PATIENCE {
+            self.tally.unheard += 1;
+            self.answered(who);
+            return match self.rules.judges_for_nobody {
+                true => self.answer(who, refresh, arrived).map(|_| ()),
+                false => Ok(()),
+            };
+        }
         if let Some(pair) = self.answer(who, refresh, arrived)? {
             let upstream = match self.dice.percent(70) {
                 true => self.dice.between(0, 100),

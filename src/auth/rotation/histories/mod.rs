@@ -1,5 +1,5 @@
 //! Random histories of one session, driven through the real rule with realistic timings: tabs that fire requests at once,
-//! answers that are lost or late, acknowledgements that never arrive, nodes whose clocks differ, a store that forgets its last
+//! answers that are lost or late, requests that a node holds after they were answered, acknowledgements that are late or never arrive, nodes whose clocks differ, a store that forgets its last
 //! write, a thief who copies the jar, a person who signs out. The model beside it is exhaustive and coarse; this is neither.
 //!
 //! What is assumed of the world, and of nothing else: a message of the honest browser that is not lost arrives within a third of
@@ -85,6 +85,7 @@ fn honest(histories: u64) {
         ("healed", tally.healed),
         ("lost", tally.lost),
         ("late", tally.late),
+        ("unheard", tally.unheard),
         ("roamed", tally.roamed),
         ("ended", tally.ended),
         ("refused", tally.refused),
@@ -145,6 +146,7 @@ fn wrong_rules_are_found_out() {
             Other::Nobody,
         ),
         ("never late", NEVER_LATE, Other::Nobody),
+        ("judges for nobody", JUDGES_FOR_NOBODY, Other::Nobody),
         ("no heal", NO_HEAL, Other::Nobody),
         ("no end", NO_END, Other::Nobody),
     ] {

@@ -35,6 +35,9 @@ pub(super) struct Bounds {
     pub(super) remembers: bool,
     /// A node reads, and writes later; otherwise both at once.
     pub(super) two_phases: bool,
+    /// A node may hold a request for as long as it likes after it was answered that the store is away: behind others of its
+    /// session, or with a write that the store carries out when it comes back. One of them at a time; needs `two_phases`.
+    pub(super) lingers: bool,
     pub(super) thief: Thief,
     /// How many pairs a hoarder keeps.
     pub(super) hoards: usize,

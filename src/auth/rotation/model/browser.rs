@@ -7,7 +7,8 @@ use super::world::{Record, Tab, World};
 
 impl Session {
     pub(super) fn browser(&self, world: &World, next: &mut Vec<(Step, World)>) {
-        let busy = world.tabs.iter().filter(|tab| **tab != Tab::Idle).count();
+        let is_busy = |tab: &&Tab| !matches!(tab, Tab::Idle | Tab::Unheard { .. });
+        let busy = world.tabs.iter().filter(is_busy).count();
         for tab in 0..world.tabs.len() {
             let with = |tab_after: Tab| {
                 let mut after = *world;
@@ -35,6 +36,7 @@ impl Session {
                 Tab::Read { .. } => {
                     self.commits(world, tab, next);
                 }
+                Tab::Unheard { .. } => self.ends_unheard(world, tab, next),
                 Tab::Held { pair, .. } => {
                     // Lost here or on the way is the same.
                     next.push((Step::Leaves, with(Tab::Answering { pair, age: 0 })));
@@ -95,7 +97,7 @@ impl Session {
         };
         let mut after = *world;
         let presented = with.generation;
-        let (verdict, written) = self.judge(&record, presented, client, node);
+        let (verdict, written) = self.judge(&record, presented, client, node, 0);
         if written != record && conflicts {
             let record = world.record;
             let (stale, behind) = (false, 0);
@@ -119,6 +121,33 @@ impl Session {
         }
         self.answered(&mut after, tab, verdict, &written, node);
         next.push((Step::Judged { verdict, presented }, after));
+    }
+
+    /// A node that still holds a request, which was answered long ago, comes to an end with it. The windows are measured as of
+    /// its arrival.
+    fn ends_unheard(&self, world: &World, tab: usize, next: &mut Vec<(Step, World)>) {
+        let Tab::Unheard {
+            with,
+            client,
+            node,
+            stale,
+            age,
+        } = world.tabs[tab]
+        else {
+            return;
+        };
+        let mut after = *world;
+        after.tabs[tab] = Tab::Idle;
+        if stale && !self.rules.judges_for_nobody {
+            next.push((Step::Conflict, after));
+            return;
+        }
+        let (verdict, written) = self.judge(&world.record, with, client, node, age);
+        if written != world.record {
+            self.hold_to_promises(&mut after, with, verdict, BROWSER);
+            self.write(&mut after, written);
+        }
+        next.push((Step::WrittenUnheard { verdict }, after));
     }
 
     /// A request of the browser reaches a node.
@@ -150,7 +179,7 @@ impl Session {
             next.push((Step::Read { node }, after));
         } else {
             let presented = with.generation;
-            let (verdict, record) = self.judge(&world.record, presented, client, node);
+            let (verdict, record) = self.judge(&world.record, presented, client, node, 0);
             self.hold_to_promises(&mut after, presented, verdict, BROWSER);
             self.write(&mut after, record);
             self.answered(&mut after, tab, verdict, &record, node);

@@ -48,6 +48,7 @@ fn every_wrong_rule_is_found_out() {
         ),
         ("no end", LOGOUT, NO_END, &["Revived"]),
         ("no memory of the end", forgetful, OURS, &["Revived"]),
+        ("judges for nobody", LINGERS, JUDGES_FOR_NOBODY, refused),
         ("blind writes", TWO_PHASES, BLIND_WRITES, &["PairForSpent"]),
         ("numbered writes", LOGOUT, NUMBERS, &["Revived"]),
     ] {

@@ -2,7 +2,7 @@
 //!
 //! The rule under test is the real one (`judge`, `apply`, `sight`, `is_late`). Around it, messages are lost, reordered and
 //! delayed, answers wait for their upstream, acknowledgements get lost, nodes write between each other's reading and writing,
-//! the store fails over and loses its last write, the person signs out, a thief copies the cookies at any moment. Nothing is
+//! or hold a request long after it was answered that the store is away, the store fails over and loses its last write, the person signs out, a thief copies the cookies at any moment. Nothing is
 //! bounded but what is in `Bounds`: time and the number of rotations are not, because a world that differs from another only
 //! in the names of generations and in what is over is the same world.
 //!
@@ -51,6 +51,7 @@ const PLAIN: Bounds = Bounds {
     logout: false,
     remembers: true,
     two_phases: false,
+    lingers: false,
     thief: Thief::Nobody,
     hoards: 2,
     follow: false,
@@ -64,6 +65,11 @@ const FAILOVERS: Bounds = Bounds {
 const TWO_PHASES: Bounds = Bounds {
     two_phases: true,
     ..PLAIN
+};
+
+const LINGERS: Bounds = Bounds {
+    lingers: true,
+    ..TWO_PHASES
 };
 
 /// Ticks of a sixth of the window.
@@ -149,6 +155,7 @@ const REPLAYED: usize = 5;
 const REFUSED: usize = 6;
 const FAILED_OVER: usize = 11;
 const CONFLICTED: usize = 12;
+const WRITTEN_UNHEARD: usize = 18;
 
 #[test]
 fn an_honest_browser_alone_is_never_logged_out_and_heals() {
@@ -183,6 +190,19 @@ fn two_nodes_that_write_in_between_break_nothing() {
     };
     let sorts = [HEALED, FAILED_OVER, CONFLICTED];
     holds("honest browser, two nodes, failovers", bounds, &sorts);
+}
+
+/// What a node holds longer than anybody waits for it comes to nothing that an honest browser would notice.
+#[test]
+fn what_nobody_waits_for_any_more_does_no_harm() {
+    let sorts = [CONFLICTED, WRITTEN_UNHEARD];
+    holds("a request that lingers", LINGERS, &sorts);
+    let failovers = true;
+    let bounds = Bounds {
+        failovers,
+        ..LINGERS
+    };
+    holds("a request that lingers, failovers", bounds, &sorts);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Session {
     pub(super) fn two_live(&self, world: &World) -> Option<Broken> {
         let mut live: Option<Gen> = None;
         for pair in world.held() {
-            let (verdict, _) = self.judge(&world.record, pair.generation, 0, 0);
+            let (verdict, _) = self.judge(&world.record, pair.generation, 0, 0, 0);
             if matches!(verdict, Verdict::Rotate) {
                 match live {
                     Some(other) if other != pair.generation => return Some(Broken::TwoLive),
@@ -93,7 +93,7 @@ impl Session {
                     return None;
                 }
             } else {
-                let (verdict, record) = self.judge(&world.record, with.generation, who, node);
+                let (verdict, record) = self.judge(&world.record, with.generation, who, node, 0);
                 self.hold_to_promises(&mut world, with.generation, verdict, BROWSER);
                 self.write(&mut world, record);
                 self.answered(&mut world, 0, verdict, &record, node);
@@ -133,7 +133,8 @@ impl Session {
                 if held.left > self.access_offset(0) {
                     self.sighted(&mut world, held.generation);
                 } else {
-                    let (verdict, record) = self.judge(&world.record, held.generation, client, 0);
+                    let (verdict, record) =
+                        self.judge(&world.record, held.generation, client, 0, 0);
                     self.write(&mut world, record);
                     let (pair, issued) = self.pair(&record, 0);
                     if issues(verdict) && !self.is_late(pair.generation, issued, 0) {

@@ -24,6 +24,8 @@ pub(in crate::auth::rotation) struct Rules {
     pub(in crate::auth::rotation) sight: fn(&SessionRecord, Generation) -> Sighting,
     pub(in crate::auth::rotation) is_late: fn(Generation, Timestamp, Duration, Timestamp) -> bool,
     pub(in crate::auth::rotation) compares: Compares,
+    /// Whether a request is still judged when it was answered already.
+    pub(in crate::auth::rotation) judges_for_nobody: bool,
 }
 
 /// The rule as it is.
@@ -33,6 +35,7 @@ pub(in crate::auth::rotation) const OURS: Rules = Rules {
     sight,
     is_late,
     compares: Compares::Revisions,
+    judges_for_nobody: false,
 };
 
 const fn judged(judge: Judge) -> Rules {
@@ -195,5 +198,11 @@ pub(in crate::auth::rotation) const BLIND_WRITES: Rules = Rules {
 /// Two nodes compare numbers that come again after a failover.
 pub(in crate::auth::rotation) const NUMBERS: Rules = Rules {
     compares: Compares::Numbers,
+    ..OURS
+};
+
+/// What a request would have meant is found out, and acted upon, long after it was answered.
+pub(in crate::auth::rotation) const JUDGES_FOR_NOBODY: Rules = Rules {
+    judges_for_nobody: true,
     ..OURS
 };

@@ -30,6 +30,9 @@ pub(super) enum Step {
         verdict: Verdict,
         presented: Gen,
     },
+    WrittenUnheard {
+        verdict: Verdict,
+    },
     UsesAccess {
         generation: Gen,
     },
@@ -77,6 +80,7 @@ impl Step {
             Step::Theft => 14,
             Step::ThiefUsesAccess { .. } => 15,
             Step::Roam => 16,
+            Step::WrittenUnheard { .. } => 18,
             _ => 17,
         }
     }
@@ -133,9 +137,17 @@ impl Session {
         if alike { 1 } else { 2 }
     }
 
-    /// The verdict on a record, and the record after it.
-    pub(super) fn judge(&self, record: &Record, with: Gen, who: u8, node: u8) -> (Verdict, Record) {
-        let (real, who, now) = (record.real(&self.template), client(who), self.now(node));
+    /// The verdict on a record, and the record after it, as of so many ticks ago.
+    pub(super) fn judge(
+        &self,
+        record: &Record,
+        with: Gen,
+        who: u8,
+        node: u8,
+        late: i8,
+    ) -> (Verdict, Record) {
+        let (real, who) = (record.real(&self.template), client(who));
+        let now = ago(late - self.window_offset(node));
         let presented = Generation(with.into());
         let verdict = (self.rules.judge)(&real, presented, &who, &self.windows, now);
         let next = (self.rules.apply)(&real, verdict, presented, &who, &self.windows, now);
@@ -188,6 +200,10 @@ impl Session {
 
     pub(super) fn tick(&self, world: &World) -> Option<World> {
         let mut next = *world;
+        let skew = self.bounds.window_skew.abs();
+        let oldest = (self.bounds.window + 1 + 2 * skew).max(self.bounds.grace + 1 + 2 * skew);
+        let is_unheard = |tab: &&Tab| matches!(tab, Tab::Unheard { .. });
+        let mut lingering = world.tabs.iter().filter(is_unheard).count();
         for tab in &mut next.tabs {
             match tab {
                 Tab::Idle => {}
@@ -198,7 +214,24 @@ impl Session {
                     *age += 1;
                 }
                 // A caller waits a second for its renewal, much less than a tick.
+                Tab::Read {
+                    with,
+                    client,
+                    node,
+                    stale,
+                    ..
+                } if self.bounds.lingers && lingering == 0 => {
+                    lingering += 1;
+                    *tab = Tab::Unheard {
+                        with: with.generation,
+                        client: *client,
+                        node: *node,
+                        stale: *stale,
+                        age: 1,
+                    };
+                }
                 Tab::Read { .. } => return None,
+                Tab::Unheard { age, .. } => *age = (*age + 1).min(oldest),
                 Tab::Held { issued, pair, node } => {
                     *issued =
                         (*issued + 1).min(self.bounds.window + 3 * self.bounds.window_skew.abs());
@@ -208,10 +241,7 @@ impl Session {
                 }
             }
         }
-        let skew = self.bounds.window_skew.abs();
-        let oldest = self.bounds.window + 1 + 2 * skew;
-        let older =
-            |age: &mut i8| *age = (*age + 1).min(oldest.max(self.bounds.grace + 1 + 2 * skew));
+        let older = |age: &mut i8| *age = (*age + 1).min(oldest);
         older(&mut next.record.issued);
         next.record.acknowledged.iter_mut().for_each(older);
         next.shown.iter_mut().for_each(|(_, age)| older(age));
@@ -227,7 +257,7 @@ impl Session {
                 Tab::Asking { with: pair, .. }
                 | Tab::Held { pair, .. }
                 | Tab::Answering { pair, .. } => shorter(pair),
-                Tab::Idle | Tab::Read { .. } => {}
+                Tab::Idle | Tab::Read { .. } | Tab::Unheard { .. } => {}
             }
         }
         next.loot.iter_mut().flatten().for_each(shorter);
@@ -264,9 +294,13 @@ impl Session {
 /// Those who have read the record learn of a write, or of one that was lost, when they write.
 fn passed(world: &mut World, revisions: i8) {
     for tab in &mut world.tabs {
-        if let Tab::Read { stale, behind, .. } = tab {
-            *stale = true;
-            *behind += revisions;
+        match tab {
+            Tab::Read { stale, behind, .. } => {
+                *stale = true;
+                *behind += revisions;
+            }
+            Tab::Unheard { stale, .. } => *stale = true,
+            _ => {}
         }
     }
 }

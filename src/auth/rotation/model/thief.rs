@@ -30,7 +30,7 @@ impl Session {
                     next.push((Step::ThiefUsesAccess { generation }, after));
                 }
                 let presented = pair.generation;
-                let (verdict, record) = self.judge(&world.record, presented, who, node);
+                let (verdict, record) = self.judge(&world.record, presented, who, node, 0);
                 let mut after = *world;
                 self.hold_to_promises(&mut after, presented, verdict, THIEF);
                 self.write(&mut after, record);

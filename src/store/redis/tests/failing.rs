@@ -167,3 +167,18 @@ async fn slots_that_move_take_their_sessions_along() {
     let of_alice = store.sessions(Some(("local", "alice")), NOW).await;
     assert_eq!(of_alice.unwrap().len(), 256);
 }
+
+#[tokio::test]
+async fn a_part_of_a_cluster_that_is_away_is_told() {
+    let mut cluster = RedisCluster::start();
+    let store = open(&cluster.url()).await;
+    store.probe().await.unwrap();
+    let probed = cluster.owner_of(super::names::PROBE);
+    let lost = (probed + 1) % cluster.nodes.len();
+    cluster.nodes[lost].kill();
+    let refused = store.probe().await.err().unwrap().to_string();
+    assert!(refused.contains("a part of it is away"), "{refused}");
+    cluster.nodes[lost].start_again();
+    cluster.settled();
+    until_it_works(async || store.probe().await).await;
+}

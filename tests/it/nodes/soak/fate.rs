@@ -36,7 +36,9 @@ async fn strike(world: Arc<World>, mut random: Random, told: watch::Receiver<boo
         let node = random.below(world.processes.len());
         let network = &world.nodes.networks[node];
         world.counts.faults.fetch_add(1, Ordering::SeqCst);
-        match random.below(8) {
+        let blow = random.below(8);
+        world.blow(&format!("blow {blow} at node {node}, {moment:?}"));
+        match blow {
             0 | 1 => restart(&world, node, random.percent(75)).await,
             2 => {
                 world.nodes.redis.pause();
@@ -69,6 +71,7 @@ async fn strike(world: Arc<World>, mut random: Random, told: watch::Receiver<boo
     for network in &world.nodes.networks {
         network.mend();
     }
+    world.blow("all is mended");
 }
 
 /// Ends a node, by force or by request, and starts it again a moment later.

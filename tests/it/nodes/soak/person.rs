@@ -1,5 +1,6 @@
 //! One browser of the soak, the person in front of it, and perhaps the thief who has copied its cookies.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::world::{Random, World};
+use super::world::{Entry, Random, World};
 use crate::harness::browser::{Browser, Jar, as_fetch, sign_in_form, sign_out_form};
 use crate::harness::client::{Answer, Door, H2, Lost};
 use crate::harness::{ACCESS, Ask, PASSWORD};
@@ -24,6 +25,8 @@ pub struct Person {
     lines: Vec<Option<(SocketAddr, H2)>>,
     thief: Option<Thief>,
     number: u64,
+    /// What it asked and heard lately, for whoever has to find out why its session ended.
+    diary: VecDeque<Entry>,
 }
 
 struct Thief {
@@ -45,6 +48,7 @@ impl Person {
             world: Arc::clone(world),
             random,
             number,
+            diary: VecDeque::new(),
         }
     }
 
@@ -135,6 +139,25 @@ impl Person {
         }
     }
 
+    /// Notes what was asked and what came of it.
+    fn write(&mut self, asked: &str, what: &str) {
+        const LATELY: usize = 60;
+        if self.diary.len() == LATELY {
+            self.diary.pop_front();
+        }
+        self.diary.push_back(Entry {
+            at: self.world.time(),
+            what: format!("{asked}: {what}"),
+            access: self.browser.access(),
+            refresh: self.browser.refresh(),
+        });
+    }
+
+    /// Tells everything that is known of the session, for whoever has to find out why it ended.
+    fn tell(&self) {
+        self.world.tell(&self.session, &self.diary);
+    }
+
     /// After the storm: whoever is honest is signed in.
     pub async fn settle(&mut self) {
         // Not each time: what was lost stays so over the pause, too.
@@ -165,6 +188,7 @@ impl Person {
     /// The session is over: right if a thief has it, and then for both; wrong otherwise.
     async fn found(&mut self) {
         let Some(thief) = self.thief.take() else {
+            self.tell();
             panic!(
                 "session {} of {} was ended by nobody",
                 self.session, self.user
@@ -267,11 +291,13 @@ impl Person {
         answer: Result<Answer, Lost>,
         lost: bool,
     ) -> Option<Answer> {
-        let counts = &self.world.counts;
+        let world = Arc::clone(&self.world);
+        let counts = &world.counts;
         counts.requests.fetch_add(1, Ordering::SeqCst);
         let Ok(answer) = answer else {
             counts.broken.fetch_add(1, Ordering::SeqCst);
             self.lines[node] = None;
+            self.write(&format!("{target} of node {node}"), "connection lost");
             return None;
         };
         match answer.status {
@@ -290,8 +316,9 @@ impl Person {
                 assert!(!answer.sets_cookies(), "an outage touched cookies");
             }
             401 => {
+                self.write(&format!("{target} of node {node}"), "401");
                 if self.thief.is_none() {
-                    self.world.tell(&self.session);
+                    self.tell();
                 }
                 assert!(
                     self.thief.is_some(),
@@ -306,6 +333,17 @@ impl Person {
             self.browser.take_cookies(&answer);
             self.world.note(&self.browser);
         }
+        let what = format!(
+            "{}{}{}",
+            answer.status,
+            if answer.sets_cookies() {
+                " with a pair"
+            } else {
+                ""
+            },
+            if lost { ", lost" } else { "" }
+        );
+        self.write(&format!("{target} of node {node}"), &what);
         Some(answer)
     }
 

@@ -1,12 +1,13 @@
 //! What all people of the soak share: where the nodes are now, what was issued, what was counted, and chance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
+use crate::harness::Nodes;
 use crate::harness::browser::{Browser, claims};
-use crate::harness::{Gateway, Nodes};
+use crate::harness::gateway::{Gateway, Log};
 
 pub struct World {
     pub nodes: Nodes,
@@ -14,10 +15,21 @@ pub struct World {
     pub processes: Vec<Arc<Mutex<Gateway>>>,
     /// Where each node listens now; nothing while it is down.
     pub addresses: Vec<Mutex<Option<SocketAddr>>>,
+    /// What each node said.
+    logs: Vec<Log>,
     pub users: Vec<String>,
     pub counts: Counts,
+    blows: Mutex<Vec<String>>,
     /// Which refresh token belongs to which generation of which session.
     issued: Mutex<HashMap<(String, u64), String>>,
+}
+
+/// What a browser had after an answer, as it notes it.
+pub struct Entry {
+    pub at: String,
+    pub what: String,
+    pub access: Option<String>,
+    pub refresh: Option<String>,
 }
 
 #[derive(Default)]
@@ -40,6 +52,7 @@ impl World {
             nodes.add_user(user, &[]);
         }
         let processes = std::mem::take(&mut nodes.nodes);
+        let logs = processes.iter().map(Gateway::log).collect();
         World {
             addresses: processes
                 .iter()
@@ -50,8 +63,10 @@ impl World {
                 .map(|node| Arc::new(Mutex::new(node)))
                 .collect(),
             nodes,
+            logs,
             users,
             counts: Counts::default(),
+            blows: Mutex::default(),
             issued: Mutex::default(),
         }
     }
@@ -77,14 +92,54 @@ impl World {
         }
     }
 
-    /// Prints what the nodes said of a session, for whoever has to find out why it ended.
-    pub fn tell(&self, session: &str) {
-        for (number, process) in self.processes.iter().enumerate() {
-            // One that is being started again keeps its words to itself.
-            let Ok(node) = process.try_lock() else {
-                continue;
-            };
-            for line in node.logged(&[session]) {
+    /// By the nodes' clock, as their log lines have it.
+    pub fn time(&self) -> String {
+        self.nodes.time()
+    }
+
+    /// Notes something that went wrong in the world.
+    pub fn blow(&self, what: &str) {
+        self.blows
+            .lock()
+            .unwrap()
+            .push(format!("{}: {what}", self.time()));
+    }
+
+    /// Prints what the nodes said of a session, what its browser wrote down and what went wrong, for whoever has to find
+    /// out why it ended.
+    pub fn tell(&self, session: &str, diary: &VecDeque<Entry>) {
+        let blows = self.blows.lock().unwrap();
+        for blow in blows.iter().rev().take(40).rev() {
+            eprintln!("world: {blow}");
+        }
+        let issued = self.issued.lock().unwrap();
+        for entry in diary {
+            let access = entry
+                .access
+                .as_deref()
+                .map(|token| claims(token)["gen"].to_string());
+            let refresh = entry.refresh.as_ref().map(|token| {
+                let known = issued.iter().find(|(_, known)| *known == token);
+                known.map_or("unknown".to_owned(), |((_, generation), _)| {
+                    generation.to_string()
+                })
+            });
+            let held = |held: Option<String>| held.unwrap_or("none".to_owned());
+            eprintln!(
+                "browser: {}: {}; access {}, refresh {}",
+                entry.at,
+                entry.what,
+                held(access),
+                held(refresh)
+            );
+        }
+        for (number, log) in self.logs.iter().enumerate() {
+            for line in log
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|line| line.contains(session))
+            {
                 eprintln!("node {number}: {line}");
             }
         }
