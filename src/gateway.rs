@@ -292,7 +292,12 @@ async fn serve(
     // A public route never looks at credentials: no identity is sent, nothing is renewed.
     let mut decision = match route.access {
         Access::Public => Decision::Anonymous(AnonymousReason::NoCredentials),
-        Access::Optional | Access::Authenticated => identify(context, request.headers()),
+        Access::Optional | Access::Authenticated => {
+            if external::waits(context) {
+                Box::pin(external::prepare(context, request.headers())).await?;
+            }
+            identify(context, request.headers())
+        }
     };
     let mut cookies = SessionCookies::Untouched;
     let mut action = act(context, &decision, route, &target, &request);

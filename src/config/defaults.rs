@@ -704,7 +704,7 @@ pub const KEYS: &[Key] = &[
         "external.secret_file",
         Text,
         Absent(""),
-        "file with the secret of the HS algorithms; or secret_env, public_key_file, jwks_file: exactly one",
+        "file with the secret of the HS algorithms; or secret_env, public_key_file, jwks_file, jwks_url: exactly one",
     ),
     key(
         "external.secret_env",
@@ -724,7 +724,12 @@ pub const KEYS: &[Key] = &[
         Absent(""),
         "file with the public keys as a JWK Set",
     ),
-    not_yet("external.jwks_url", Text, "where that JWK Set is fetched"),
+    key(
+        "external.jwks_url",
+        Text,
+        Absent(""),
+        "where that JWK Set is fetched, and fetched again",
+    ),
     key(
         "external.access_cookie",
         Text,

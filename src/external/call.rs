@@ -13,8 +13,11 @@ use tokio::time::Instant;
 use url::form_urlencoded::Serializer;
 
 use super::answer::{self, Answer, NewTokens};
+use super::check::CheckError;
 use super::memory::{Key, Outcome};
 use super::{Caller, External, ExternalEvent, Pair, Refresh};
+use crate::auth::Subject;
+use crate::auth::foreign_token::ForeignTokenError;
 use crate::outbound::Limits;
 
 /// Largest answer of the service.
@@ -75,7 +78,7 @@ impl External {
             Refresh::TokenEndpoint { .. } => answer::of_token_endpoint(status, headers, body),
         };
         match answer {
-            Answer::Renewed(tokens) => match self.pair(tokens, refresh, token, request_id) {
+            Answer::Renewed(tokens) => match self.pair(tokens, refresh, token, request_id).await {
                 Some(pair) => {
                     self.observer.observe(ExternalEvent::Renewed);
                     Outcome::Renewed(Arc::new(pair))
@@ -162,22 +165,39 @@ impl External {
         Some(request)
     }
 
+    /// Who a new access token says it is. A service that has just changed its keys is waited for: they are fetched only so
+    /// often, and the refresh token is spent.
+    async fn verified(&self, token: &str) -> Result<Arc<Subject>, CheckError> {
+        let until = Instant::now() + self.settings.refresh_timeout;
+        loop {
+            let found = self.checker.check_patiently(token, self.clock.now()).await;
+            let unknown = matches!(
+                found,
+                Err(CheckError::NoKeys | CheckError::Token(ForeignTokenError::UnknownKey))
+            );
+            if !unknown || !self.checker.fetches() || Instant::now() >= until {
+                return found;
+            }
+            tokio::time::sleep(super::renew::PAUSE).await;
+        }
+    }
+
     /// The new tokens, if they are any good; says in the log what is wrong with them.
-    fn pair(
+    async fn pair(
         &self,
         tokens: NewTokens,
         refresh: &Refresh,
         sent: &str,
         request_id: &str,
     ) -> Option<Pair> {
-        let now = self.clock.now();
-        let subject = match self.checker.check(&tokens.access, now) {
+        let subject = match self.verified(&tokens.access).await {
             Ok(subject) => subject,
             Err(error) => {
                 tracing::error!(request_id, %error, "the external service's new access token is not accepted here: is [external] configured as the service is?");
                 return None;
             }
         };
+        let now = self.clock.now();
         let mut lines = tokens.lines;
         if let Refresh::TokenEndpoint {
             style,

@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 
-use super::Settings;
 use super::memory::Key;
+use super::{KeySource, Settings};
 use crate::auth::Subject;
 use crate::auth::access_token::TokenError;
 use crate::auth::claims::{ClaimError, ClaimMap};
-use crate::auth::foreign_keys::ForeignKeys;
+use crate::auth::foreign_keys::{ForeignKeys, KeyGeneration};
 use crate::auth::foreign_token::{self, ForeignExpect, ForeignKind, ForeignTokenError, LEEWAY};
 use crate::auth::subject::{ForeignProof, Proof};
 use crate::clock::Timestamp;
+use crate::issuer::{self, Fetched, Location, RemoteKeys};
+use crate::outbound::Outbound;
 
 /// The provider that identities of `[external]` name.
 pub const PROVIDER: &str = "external";
@@ -33,6 +36,9 @@ pub(super) enum CheckError {
     /// It is good, and says something that cannot be an identity.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// The service's keys were never fetched, so nobody can tell.
+    #[error("the service's keys cannot be fetched")]
+    NoKeys,
 }
 
 impl CheckError {
@@ -42,6 +48,7 @@ impl CheckError {
         use ForeignTokenError as E;
         match self {
             CheckError::Claim(error) => TokenError::Claim(error.purpose),
+            CheckError::NoKeys => TokenError::Unknown,
             CheckError::Token(error) => match error {
                 E::Malformed | E::Encrypted | E::UnknownKey | E::SeveralKeys => TokenError::Unknown,
                 E::Expired => TokenError::Expired,
@@ -63,19 +70,53 @@ impl CheckError {
     }
 }
 
+/// What tokens are verified with.
+enum Keys {
+    Fixed(Arc<ForeignKeys>),
+    Remote(Arc<RemoteKeys>),
+}
+
+/// The keys of this moment.
+enum InForce {
+    Fixed(Arc<ForeignKeys>),
+    Fetched(Arc<Fetched>),
+}
+
+impl InForce {
+    fn set(&self) -> &ForeignKeys {
+        match self {
+            InForce::Fixed(keys) => keys,
+            InForce::Fetched(fetched) => &fetched.keys,
+        }
+    }
+}
+
 /// Verifies and remembers.
 pub(super) struct Checker {
-    keys: Arc<ForeignKeys>,
+    keys: Keys,
     expect: ForeignExpect,
     claims: ClaimMap,
     // std's hasher is keyed at random per process, so nobody can aim at one bucket.
-    seen: Cache<Key, Arc<Subject>, UnitWeighter, RandomState>,
+    seen: Cache<Key, (Arc<Subject>, KeyGeneration), UnitWeighter, RandomState>,
 }
 
 impl Checker {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, outbound: &Outbound, control: &Handle) -> Self {
+        let keys = match &settings.keys {
+            KeySource::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
+            KeySource::Url { url, algorithms } => {
+                let place = Location::Url(url.clone());
+                let issuer = settings.issuer.clone();
+                let settings = issuer::Settings::new(issuer, place, algorithms.clone());
+                Keys::Remote(RemoteKeys::start(
+                    settings,
+                    outbound.clone(),
+                    control.clone(),
+                ))
+            }
+        };
         Checker {
-            keys: Arc::clone(&settings.keys),
+            keys,
             expect: ForeignExpect {
                 issuer: settings.issuer.clone(),
                 audiences: vec![settings.audience.clone()],
@@ -96,12 +137,14 @@ impl Checker {
 
     /// Who it is. `exp` counts without leeway, because the service itself would not take the token any longer.
     pub(super) fn check(&self, token: &str, now: Timestamp) -> Result<Arc<Subject>, CheckError> {
-        let key = Key::of(token);
+        let keys = self.in_force().ok_or(CheckError::NoKeys)?;
+        let (key, generation) = (Key::of(token), keys.set().generation());
         let subject = match self.seen.get(&key) {
-            Some(subject) => subject,
-            None => {
-                let subject = self.verify(token, now)?;
-                self.seen.insert(key, Arc::clone(&subject));
+            // What a key signed that is no longer among them is not remembered either.
+            Some((subject, under)) if under == generation => subject,
+            _ => {
+                let subject = self.verify(token, keys.set(), now)?;
+                self.seen.insert(key, (Arc::clone(&subject), generation));
                 subject
             }
         };
@@ -111,8 +154,50 @@ impl Checker {
         }
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Subject>, CheckError> {
-        let claims = foreign_token::verify(token, &self.keys, &self.expect, now)?;
+    /// [`Self::check`] that waits, where the service's keys are fetched, for the first ones, and for newer ones when the
+    /// token's is not among them.
+    pub(super) async fn check_patiently(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Subject>, CheckError> {
+        let found = self.check(token, now);
+        let Keys::Remote(remote) = &self.keys else {
+            return found;
+        };
+        let newer = match &found {
+            Err(CheckError::NoKeys) => remote.ready().await,
+            Err(CheckError::Token(ForeignTokenError::UnknownKey)) => match remote.current() {
+                Some(seen) => remote.unknown_key(seen.keys.generation()).await,
+                None => remote.ready().await,
+            },
+            _ => None,
+        };
+        match newer {
+            Some(_) => self.check(token, now),
+            None => found,
+        }
+    }
+
+    /// Whether a check may have something to wait for.
+    pub(super) fn fetches(&self) -> bool {
+        matches!(self.keys, Keys::Remote(_))
+    }
+
+    fn in_force(&self) -> Option<InForce> {
+        match &self.keys {
+            Keys::Fixed(keys) => Some(InForce::Fixed(Arc::clone(keys))),
+            Keys::Remote(remote) => remote.current().map(InForce::Fetched),
+        }
+    }
+
+    fn verify(
+        &self,
+        token: &str,
+        keys: &ForeignKeys,
+        now: Timestamp,
+    ) -> Result<Arc<Subject>, CheckError> {
+        let claims = foreign_token::verify(token, keys, &self.expect, now)?;
         let issued_at = claims.issued_at.unwrap_or(now);
         let identity = self.claims.identity(&claims.set, PROVIDER, issued_at)?;
         Ok(Arc::new(Subject::of(Proof::External(ForeignProof {

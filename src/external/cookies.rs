@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use super::answer::cookie_of;
 use super::memory::{Key, Outcome};
 use super::renew::Standing;
-use super::{External, Pair};
+use super::{External, Pair, text};
 use crate::auth::credentials::{self, Presented};
 use crate::auth::route::UpstreamId;
 use crate::clock::Timestamp;
@@ -53,11 +53,23 @@ impl External {
         match self.newest(token).await {
             // Never tried, or not spent.
             Standing::Unknown | Standing::Landed(Outcome::Paused(_)) => Sent(Some(Key::of(token))),
-            Standing::Landed(Outcome::Renewed(pair)) => self.put(&pair, headers),
-            Standing::Flying | Standing::Landed(Outcome::Refused(_) | Outcome::Lost { .. }) => {
+            Standing::Landed(Outcome::Renewed(pair)) if self.is_same(presented.access, &pair) => {
+                self.put(&pair, headers)
+            }
+            Standing::Flying | Standing::Landed(_) => {
                 cookie::replace(headers, &[(refresh, None)]);
                 Sent::default()
             }
+        }
+    }
+
+    /// Whether a pair is of the person whom the presented access token names, or that names nobody: somebody else's refresh
+    /// token beside it must not make the service see another person than the gateway does.
+    fn is_same(&self, access: Presented<'_>, pair: &Pair) -> bool {
+        let token = access.value().and_then(text).unwrap_or_default();
+        match self.checker.check(token, self.clock.now()) {
+            Ok(subject) => subject.identity().user == pair.subject.identity().user,
+            Err(_) => true,
         }
     }
 

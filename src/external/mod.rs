@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::auth::claims::ClaimMap;
 use crate::auth::credentials::CookieNames;
 use crate::auth::decision::{AccessFinding, RefreshFinding};
-use crate::auth::foreign_keys::ForeignKeys;
+use crate::auth::foreign_keys::{Algorithm, ForeignKeys};
 use crate::auth::route::UpstreamId;
 use crate::auth::{ClientAddr, Subject};
 use crate::clock::{Clock, Timestamp};
@@ -50,7 +50,7 @@ pub struct Settings {
     /// What `aud` must name.
     pub audience: String,
     /// What they are verified with; the algorithm is pinned to the key.
-    pub keys: Arc<ForeignKeys>,
+    pub keys: KeySource,
     /// Longest life of an access token that is believed.
     pub max_access_life: Duration,
     /// Which claim is what.
@@ -74,6 +74,25 @@ pub struct Settings {
     /// The origin's host, for the service's eyes.
     pub host: String,
 }
+
+/// Where the service's keys come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// The configuration.
+    Fixed(Arc<ForeignKeys>),
+    /// A JWK Set, fetched and kept fresh.
+    Url {
+        /// Absolute.
+        url: Uri,
+        /// What its keys may be used for.
+        algorithms: Vec<Algorithm>,
+    },
+}
+
+/// The service's keys could not be fetched: nobody can tell what its tokens are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the keys of the external service cannot be fetched")]
+pub struct KeysUnavailable;
 
 /// How a refresh token is spent.
 #[derive(Clone, Debug)]
@@ -186,7 +205,7 @@ impl External {
         control: Handle,
     ) -> Arc<Self> {
         Arc::new(External {
-            checker: Checker::new(&settings),
+            checker: Checker::new(&settings, &outbound, &control),
             memory: Memory::new(settings.replay_grace),
             settings,
             outbound,
@@ -218,6 +237,21 @@ impl External {
     /// Where people sign out.
     pub fn logout_url(&self) -> Option<&str> {
         self.settings.logout_url.as_deref()
+    }
+
+    /// Whether there is anything to wait for in [`Self::prepare`].
+    pub fn fetches_keys(&self) -> bool {
+        self.checker.fetches()
+    }
+
+    /// To be awaited before [`Self::check_access`]: where the service's keys are fetched, waits a bounded time for those that
+    /// the token needs. Without any the token must not be judged: to take it for bad would spend a refresh token.
+    pub async fn prepare(&self, token: &[u8], now: Timestamp) -> Result<(), KeysUnavailable> {
+        let token = text(token).unwrap_or_default();
+        match self.checker.check_patiently(token, now).await {
+            Err(check::CheckError::NoKeys) => Err(KeysUnavailable),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Who an access token says it is.

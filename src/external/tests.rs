@@ -74,10 +74,14 @@ impl Bench {
 
     /// An access token of alice's that lives for so long.
     fn access(&self, life: Duration) -> String {
+        self.access_of("alice", life)
+    }
+
+    fn access_of(&self, user: &str, life: Duration) -> String {
         let now = self.clock.now();
         let (iat, exp) = (now.as_secs(), now.plus(life).as_secs());
         let claims =
-            format!(r#"{{"iss":"https://s","aud":"app","sub":"alice","iat":{iat},"exp":{exp}}}"#);
+            format!(r#"{{"iss":"https://s","aud":"app","sub":"{user}","iat":{iat},"exp":{exp}}}"#);
         self.maker.raw(r#"{"alg":"HS256","typ":"JWT"}"#, &claims)
     }
 
@@ -137,7 +141,7 @@ fn settings(keys: ForeignKeys, service: SocketAddr) -> Settings {
     Settings {
         issuer: "https://s".to_owned(),
         audience: "app".to_owned(),
-        keys: Arc::new(keys),
+        keys: KeySource::Fixed(Arc::new(keys)),
         max_access_life: Duration::from_secs(3600),
         claims: ClaimMap::default(),
         cookies: CookieNames {
@@ -321,6 +325,18 @@ async fn only_the_service_sees_its_cookies_and_only_their_newest_state() {
         "b=2"
     );
     assert_eq!(bench.dressed(SERVICE, "b=2", None).await, "b=2");
+    // Somebody else's spent token beside alice's good one does not make the service see somebody else.
+    let bob = bench.access_of("bob", LIFE);
+    bench.says("200 OK", &[format!("at={bob}"), "rt=bob-two".to_owned()]);
+    bench.renewed("bob-one").await;
+    let alice = bench.access(LIFE);
+    let mixed = format!("at={alice}; rt=bob-one");
+    assert_eq!(
+        bench.dressed(SERVICE, &mixed, None).await,
+        format!("at={alice}")
+    );
+    let bobs = bench.dressed(SERVICE, "at=over; rt=bob-one", None).await;
+    assert_eq!(bobs, format!("at={bob}; rt=bob-two"));
 }
 
 #[tokio::test]

@@ -386,6 +386,7 @@ async fn who_am_i(
     asked: &Asked,
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
+    external::prepare(context, headers).await?;
     let (decision, cookies) = match identify(context, headers) {
         Decision::NeedsRenewal(claims) => renew(context, claims, headers, trail).await?,
         decided => (decided, SessionCookies::Untouched),

@@ -1,6 +1,8 @@
 //! `[external]` on the request path: renewals by the service, its cookies towards upstreams and browsers, and what is left
 //! of the endpoints when somebody else signs people in. Must not know what a renewal is: that is the engine's.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method, Request, Response};
 
 use super::answer::{self, Asked};
@@ -15,6 +17,9 @@ use crate::body::Body;
 use crate::external::{Caller, External, Renewal, Sent};
 use crate::login::pages;
 use crate::login::return_to::ReturnTo;
+
+/// When a client may try again while the service's keys cannot be fetched.
+const KEYS_RETRY: Duration = Duration::from_secs(2);
 
 /// One renewal by the service, and what it means for this request. Its cookies travel in the trail: they leave with
 /// whatever answer there is.
@@ -58,6 +63,32 @@ pub(super) async fn renew(
         }
     };
     Ok((Decision::Anonymous(reason), cookies))
+}
+
+/// Whether [`prepare`] may have something to wait for.
+pub(super) fn waits(context: &Context<'_>) -> bool {
+    let external = context.app.external.as_deref();
+    external.is_some_and(External::fetches_keys)
+}
+
+/// Before a request with an access token of the service is judged: its keys, where they are fetched.
+pub(super) async fn prepare(
+    context: &Context<'_>,
+    headers: &HeaderMap,
+) -> Result<(), GatewayError> {
+    let Some(external) = &context.app.external else {
+        return Ok(());
+    };
+    let presented = credentials::from_headers(headers, external.cookie_names());
+    let Some(token) = presented.access.value() else {
+        return Ok(());
+    };
+    external
+        .prepare(token, context.now)
+        .await
+        .map_err(|_| GatewayError::ProviderSilent {
+            retry_after: KEYS_RETRY,
+        })
 }
 
 fn record(context: &Context<'_>, reason: &'static str) {

@@ -25,9 +25,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "upstream",
         &["auth", "headers", "body", "clock", "deadline", "units"],
     ),
+    // Whose tokens are believed, whose keys are needed.
     (
         "external",
-        &["auth", "outbound", "headers", "clock", "units"],
+        &["auth", "issuer", "outbound", "headers", "clock", "units"],
     ),
     ("observe", &["auth", "clock", "units"]),
     ("audit", &["auth", "observe", "clock", "units"]),

@@ -1,8 +1,9 @@
 //! `[external]`: a service of the deployer's that issues the tokens: keys, cookies, how they are renewed, where people sign
 //! in and out, and which upstream it is.
 
-use std::ops::Range;
-use std::sync::Arc;
+mod keys;
+mod places;
+
 use std::time::Duration;
 
 use http::Uri;
@@ -12,12 +13,10 @@ use toml::Spanned;
 
 use super::store::{from_environment, read_file};
 use super::upstream::Named;
-use super::{Reader, names, suggest};
+use super::{Reader, suggest};
 use crate::auth::claims::{ClaimMap, ClaimPath};
 use crate::auth::credentials::CookieNames;
-use crate::auth::foreign_keys::{Algorithm, ForeignKeys};
-use crate::auth::path::CanonicalTarget;
-use crate::auth::route::{Access, Matched, Revocation, Route, RouteTable, UpstreamId};
+use crate::auth::route::{Revocation, Route, UpstreamId};
 use crate::config::file::Section;
 use crate::config::{External, Origin, StoreSettings, defaults};
 use crate::external::{Refresh, Settings};
@@ -29,9 +28,6 @@ use crate::{outbound, session, store};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// The keys of which exactly one says what tokens are verified with.
-const KEY_SOURCES: [&str; 4] = ["secret_file", "secret_env", "public_key_file", "jwks_file"];
 
 /// What the rest of the file says.
 pub(super) struct Around<'a> {
@@ -69,13 +65,13 @@ pub(super) fn settings(
     };
     let issuer = text("issuer");
     let audience = text("audience");
-    let keys = keys(reader, &table);
+    let keys = keys::source(reader, &table);
     let claims = claims(reader, &table.section("claims"));
     let cookies = cookie_names(reader, &table);
     let (refresh, service) = refresh(reader, &table, around);
-    let login_url = login_url(reader, &table, origin, around.routes);
+    let login_url = places::login_url(reader, &table, origin, around.routes);
     let logout_url = match table.text("logout_url") {
-        Some(url) => Some(page(reader, &url, "external.logout_url")?),
+        Some(url) => Some(places::page(reader, &url, "external.logout_url")?),
         None => None,
     };
     let cookies_to = cookies_to(reader, &table, service.as_ref(), around.upstreams);
@@ -94,7 +90,7 @@ pub(super) fn settings(
         settings: Settings {
             issuer: issuer?,
             audience: audience?,
-            keys: Arc::new(keys?),
+            keys: keys?,
             max_access_life: reader.duration(&table, "max_access_life", SECOND..=DAY * 400),
             claims,
             cookies: cookies?,
@@ -112,128 +108,6 @@ pub(super) fn settings(
         },
         outbound,
     })
-}
-
-fn algorithms(reader: &Reader<'_>, table: &Section<'_>) -> Option<(Vec<Algorithm>, Range<usize>)> {
-    let Some(value) = table.value("algorithms") else {
-        reader.problems.error(
-            table.span(),
-            "`external.algorithms` is missing",
-            "add `algorithms = [\"HS256\"]`: how the service signs its access tokens; it is never taken from a token",
-        );
-        return None;
-    };
-    let texts = table.texts("algorithms")?;
-    let mut found = Vec::new();
-    let mut good = !texts.is_empty();
-    for text in &texts {
-        match Algorithm::parse(text.get_ref()) {
-            Some(algorithm) if found.contains(&algorithm) => {}
-            Some(algorithm) => found.push(algorithm),
-            None => {
-                good = false;
-                let hint = match text.get_ref().eq_ignore_ascii_case("none") {
-                    true => "anybody can make an unsigned token; there is no way to accept one"
-                        .to_owned(),
-                    false => suggest(text.get_ref(), known_algorithms().into_iter()),
-                };
-                reader.problems.error(
-                    text.span(),
-                    format!("{:?} is no algorithm that is accepted", text.get_ref()),
-                    &hint,
-                );
-            }
-        }
-    }
-    if texts.is_empty() {
-        reader.problems.error(
-            value.span(),
-            "`external.algorithms` is empty",
-            "name the one that the service signs with, such as \"HS256\"",
-        );
-    }
-    good.then_some((found, value.span()))
-}
-
-fn known_algorithms() -> Vec<&'static str> {
-    let all = Algorithm::SYMMETRIC.iter().chain(Algorithm::ASYMMETRIC);
-    all.map(|algorithm| algorithm.name()).collect()
-}
-
-fn keys(reader: &Reader<'_>, table: &Section<'_>) -> Option<ForeignKeys> {
-    let algorithms = algorithms(reader, table);
-    let mut given: Vec<(&'static str, Spanned<&str>)> = KEY_SOURCES
-        .into_iter()
-        .filter_map(|key| Some((key, table.text(key)?)))
-        .collect();
-    if let [(first, one), .., (other, another)] = given.as_slice() {
-        reader.problems.clash(
-            another.span(),
-            format!("[external] has both `{first}` and `{other}`"),
-            "keep the one that the service's tokens are verified with",
-            one.span(),
-            "the other one",
-        );
-        return None;
-    }
-    let Some((key, text)) = given.pop() else {
-        reader.problems.error(
-            table.span(),
-            "[external] has no key to verify tokens with",
-            "add one of secret_file, secret_env (HS algorithms), public_key_file, jwks_file",
-        );
-        return None;
-    };
-    let bytes = match key {
-        "secret_env" => from_environment(reader, text.span(), text.get_ref())?,
-        _ => {
-            let hint = match key {
-                "secret_file" => "name the file that holds the service's secret and nothing else",
-                "public_key_file" => "name the PEM file with the service's public key",
-                _ => "name the file with the service's JWK Set",
-            };
-            read_file(reader, text.span(), text.get_ref(), hint)?
-        }
-    };
-    let (algorithms, span) = algorithms?;
-    let symmetric = |algorithm: &Algorithm| Algorithm::SYMMETRIC.contains(algorithm);
-    let shared = matches!(key, "secret_file" | "secret_env");
-    if let Some(stray) = algorithms.iter().find(|&one| symmetric(one) != shared) {
-        let (what, hint) = match shared {
-            true => (
-                "a public key",
-                "a shared secret goes with HS256, HS384 or HS512; for this one use public_key_file or jwks_file",
-            ),
-            false => (
-                "a shared secret",
-                "whoever knows the public key could sign with it; for this one use secret_file",
-            ),
-        };
-        reader.problems.clash(
-            span,
-            format!("{} goes with {what}, not with `{key}`", stray.name()),
-            hint,
-            text.span(),
-            "the key",
-        );
-        return None;
-    }
-    let made = match key {
-        "public_key_file" => ForeignKeys::from_pem(&bytes, &algorithms),
-        "jwks_file" => ForeignKeys::from_jwks(&bytes, &algorithms),
-        _ => ForeignKeys::from_secret(&Secret::new(bytes), &algorithms),
-    };
-    made.inspect_err(|error| {
-        reader.problems.error(
-            text.span(),
-            format!("`external.{key}` cannot be used: {error}"),
-            match key {
-                "secret_file" | "secret_env" => "it must be the secret that the service signs with, byte for byte; a longer one: `openssl rand -base64 48`, there and here",
-                _ => "",
-            },
-        );
-    })
-    .ok()
 }
 
 fn claims(reader: &Reader<'_>, table: &Section<'_>) -> ClaimMap {
@@ -340,14 +214,14 @@ fn refresh(
             );
             (None, None)
         }
-        (Some(text), None) => match called_url(reader, &text, "external.refresh_url") {
+        (Some(text), None) => match spending_url(reader, &text, "external.refresh_url") {
             Some(url) => (Some(Refresh::Cookies { url: url.clone() }), Some(url)),
             None => (None, None),
         },
         (None, Some(text)) => {
             let client_id = reader.required(table, "client_id");
             let client_secret = client_secret(reader, table);
-            let url = called_url(reader, &text, "external.token_endpoint");
+            let url = spending_url(reader, &text, "external.token_endpoint");
             let refresh =
                 url.clone()
                     .zip(client_id)
@@ -361,6 +235,19 @@ fn refresh(
             (refresh, url)
         }
     }
+}
+
+/// Where refresh tokens are sent. In clear only where nobody else can listen, or with a warning.
+fn spending_url(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<Uri> {
+    let url = places::called(reader, text, key)?;
+    if places::is_in_clear(&url) {
+        reader.problems.warning(
+            text.span(),
+            format!("`{key}` sends refresh tokens in clear over the network"),
+            "use https, unless nobody can listen between the gateway and the service",
+        );
+    }
+    Some(url)
 }
 
 fn client_secret(reader: &Reader<'_>, table: &Section<'_>) -> Option<Secret> {
@@ -386,124 +273,6 @@ fn client_secret(reader: &Reader<'_>, table: &Section<'_>) -> Option<Secret> {
         (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
     };
     Some(Secret::new(bytes))
-}
-
-/// A URL that the gateway itself calls. In clear only where nobody else can listen, or with a warning.
-fn called_url(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<Uri> {
-    let typed = *text.get_ref();
-    let wrong = |hint: &str| {
-        reader.problems.error(
-            text.span(),
-            format!("`{key}` is not a URL that can be called"),
-            hint,
-        );
-        None
-    };
-    let Some((scheme, rest)) = typed.split_once("://") else {
-        return wrong("an absolute one: \"http://127.0.0.1:3000/auth/refresh\"");
-    };
-    let default_port = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => return wrong("it begins with http:// or https://"),
-    };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return wrong("no user name or password in it");
-    }
-    if typed.contains('#') || typed.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return wrong("no fragment, no blanks, and everything else percent-encoded");
-    }
-    let host =
-        match names::split_port(authority, default_port).and_then(|(name, _)| names::host(name)) {
-            Ok(host) => host,
-            Err(hint) => return wrong(hint),
-        };
-    let Ok(url) = typed.parse::<Uri>() else {
-        return wrong("an absolute one: \"http://127.0.0.1:3000/auth/refresh\"");
-    };
-    if scheme == "http" && !is_loopback(&host) {
-        reader.problems.warning(
-            text.span(),
-            format!("`{key}` sends refresh tokens in clear over the network"),
-            "use https, unless nobody can listen between the gateway and the service",
-        );
-    }
-    Some(url)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-/// A page that people are sent to: a path of the origin, or an https URL.
-fn page(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<String> {
-    let typed = *text.get_ref();
-    let clean = typed
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'"');
-    let own = typed.starts_with('/') && !typed.starts_with("//");
-    let elsewhere = typed
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split(['/', '?', '#']).next())
-        .is_some_and(|authority| {
-            names::split_port(authority, 443).is_ok_and(|(name, _)| names::host(name).is_ok())
-        });
-    if clean && (own || elsewhere) {
-        return Some(typed.to_owned());
-    }
-    reader.problems.error(
-        text.span(),
-        format!("`{key}` is no page that people can be sent to"),
-        "a path on the origin such as \"/login\", or an https:// URL, without blanks",
-    );
-    None
-}
-
-fn login_url(
-    reader: &Reader<'_>,
-    table: &Section<'_>,
-    origin: &Origin,
-    routes: &[Route],
-) -> Option<String> {
-    let text = reader.required(table, "login_url")?;
-    let url = page(reader, &text, "external.login_url")?;
-    let circle = |message: &str, hint: &str| {
-        reader.problems.error(text.span(), message, hint);
-    };
-    let path = url.split('#').next().unwrap_or_default();
-    if path.starts_with('/') {
-        if names::is_within_path(path.split('?').next().unwrap_or_default(), "/.auth") {
-            circle(
-                "`external.login_url` is the gateway's own",
-                "name the page on which the service signs people in",
-            );
-            return None;
-        }
-        // Routes with mistakes have been reported, and would make this one a riddle.
-        if let (Ok(target), Ok(known)) = (
-            CanonicalTarget::parse(path),
-            RouteTable::build(routes.to_vec()),
-        ) && !routes.is_empty()
-        {
-            match known.find(&origin.host, &target, &http::Method::GET) {
-                Matched::Route(_, route) if route.access == Access::Authenticated => circle(
-                    "`external.login_url` is on a route that asks for a sign-in",
-                    "people would be sent in circles: add a [[route]] for it with `access = \"public\"`",
-                ),
-                Matched::Route(..) => {}
-                _ => circle(
-                    "no route leads to `external.login_url`",
-                    "add a [[route]] to the service for it with `access = \"public\"`",
-                ),
-            }
-        }
-    }
-    Some(url)
 }
 
 /// The upstreams that are the service: those named, or those at the address that is called.

@@ -277,8 +277,23 @@ fn each_mistake_is_reported_on_its_line() {
         ),
         (
             "",
-            "jwks_url = \"https://a\"",
-            vec!["27 `external.jwks_url` is not available in this version"],
+            "jwks_url = \"https://a/jwks.json\"",
+            vec!["27 [external] has both `secret_file` and `jwks_url`"],
+        ),
+        (
+            secret,
+            "jwks_url = \"https://a/jwks.json\"\n",
+            vec!["23 HS256 goes with a shared secret, not with `jwks_url`"],
+        ),
+        (
+            "algorithms = [\"HS256\"]\nsecret_file = \"hs256.key\"\n",
+            "algorithms = [\"ES256\"]\njwks_url = \"http://auth.example.com/jwks.json\"\n",
+            vec!["24 `external.jwks_url` fetches keys in clear over the network"],
+        ),
+        (
+            "algorithms = [\"HS256\"]\nsecret_file = \"hs256.key\"\n",
+            "algorithms = [\"ES256\"]\njwks_url = \"https://auth.example.com/jwks.json\"\n",
+            vec![],
         ),
         (
             "",

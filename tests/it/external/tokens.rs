@@ -241,3 +241,61 @@ async fn g02_public_keys_pin_their_algorithm_and_are_never_a_shared_secret() {
     }
     assert!(app.seen().is_empty());
 }
+
+#[tokio::test]
+async fn r10_keys_that_cannot_be_fetched_spend_no_refresh_token_and_sign_nobody_out() {
+    let (service, app) = (Service::start().await, App::start().await);
+    let maker = Maker::new("service");
+    let jwks = |status: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    app.script("/jwks.json", jwks("500 Internal Server Error", ""));
+    let external = service
+        .external("")
+        .replace("[\"HS256\"]", "[\"ES256\"]")
+        .replace(
+            &format!("secret_file = {:?}", service.file("hs256.key")),
+            &format!("jwks_url = \"http://{}/jwks.json\"", app.addr),
+        );
+    let gateway = service.gateway_with(&external).run();
+    let token = maker.token(Alg::Es256, "JWT", &genuine());
+    let door = gateway.door();
+    let ask = async |token: &str| {
+        let line = format!("{ACCESS}={token}; {}=refresh", super::REFRESH);
+        let ask = as_fetch(Ask::get("/notes")).header("cookie", line);
+        door.ask(ask).await
+    };
+    let answer = ask(&token).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && !super::touches(&answer));
+    assert_eq!(gateway.anon().get("/notes").await.status, 401);
+    assert_eq!(gateway.anon().get("/open").await.status, 200);
+    assert_eq!(service.refreshes().await, 0);
+
+    let set = maker.jwks(&[Alg::Es256]).to_string();
+    app.script("/jwks.json", jwks("200 OK", &set));
+    crate::harness::wait::until("the keys to be there", async || {
+        (ask(&token).await.status == 200).then_some(())
+    })
+    .await;
+    let forged = maker.impostor().token(Alg::Es256, "JWT", &genuine());
+    assert_eq!(ask(&forged).await.status, 401);
+    assert_eq!(service.refreshes().await, 0);
+    // From now on nobody needs the place they came from.
+    app.script("/jwks.json", jwks("500 Internal Server Error", ""));
+    let fetched = app.seen().len();
+    for _ in 0..20 {
+        let stranger = Maker::new("stranger").token(Alg::Es256, "JWT", &genuine());
+        let line = format!("{ACCESS}={stranger}");
+        let ask = as_fetch(Ask::get("/notes")).header("cookie", line);
+        assert_eq!(gateway.door().ask(ask).await.status, 401);
+    }
+    assert!(
+        app.seen().len() <= fetched + 1,
+        "n04: a fetch for each unknown key"
+    );
+    assert_eq!(ask(&token).await.status, 200);
+}
