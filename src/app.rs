@@ -29,6 +29,7 @@ use crate::external::External;
 use crate::gateway::Gateway;
 use crate::headers::cookie::CookieStyle;
 use crate::headers::forwarded::TrustedProxies;
+use crate::login::backchannel::Backchannel;
 use crate::login::local::Local;
 use crate::login::oidc::{self, Providers};
 use crate::login::return_to::AllowedHosts;
@@ -55,6 +56,8 @@ pub struct App {
     pub local: Option<Arc<Local>>,
     /// OpenID providers and OAuth 2 services, as configured; perhaps none.
     pub providers: Arc<Providers>,
+    /// What their servers may say.
+    pub backchannel: Backchannel,
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
     /// The audit stream.
@@ -340,6 +343,7 @@ impl Running {
             external,
             local,
             providers,
+            backchannel: Backchannel::default(),
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
             clock,

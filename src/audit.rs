@@ -51,6 +51,13 @@ pub enum AuditEvent<'a> {
         /// The ended session.
         session: SessionId,
     },
+    /// A provider's server sent a logout token that was refused; no session ended.
+    LogoutRefused {
+        /// Which provider was named.
+        provider: &'a str,
+        /// Why: words of the gateway.
+        reason: &'a str,
+    },
     /// A renewal was refused.
     RotationRefused {
         /// Whose, when known.
@@ -186,6 +193,11 @@ fn append(
                 .maybe("user", *user)
                 .display("session", session);
         }
+        AuditEvent::LogoutRefused { provider, reason } => {
+            line.text("event", "logout_refused")
+                .text("provider", provider)
+                .text("reason", reason);
+        }
         AuditEvent::RotationRefused {
             user,
             session,
@@ -319,6 +331,13 @@ mod tests {
                 AuditEvent::SignedOut {
                     user: None,
                     session,
+                },
+            ),
+            (
+                "logout_refused",
+                AuditEvent::LogoutRefused {
+                    provider: "corp",
+                    reason: "the token was used before",
                 },
             ),
             (

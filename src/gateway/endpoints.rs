@@ -1,6 +1,7 @@
 //! Our own endpoints under `/.auth/`, on every host that is served. Must not know how a session is judged or a
 //! password hashed: it asks the engines and turns their answers into pages, problems and cookies.
 
+mod backchannel;
 mod leaving;
 mod providers;
 mod sessions;
@@ -98,6 +99,14 @@ pub(super) async fn serve(
         }
         (path, _) if path.starts_with("/login/") || path.starts_with("/callback/") => {
             by_provider(context, request, &target, asked, trail).await
+        }
+        (path, "POST") if path.starts_with(backchannel::PATH) => {
+            let name = path.strip_prefix(backchannel::PATH).unwrap_or_default();
+            let name = name.to_owned();
+            backchannel::end(context, request, &name, asked).await
+        }
+        (path, _) if path.starts_with(backchannel::PATH) => {
+            Ok(answer::wrong_method(context, asked, "POST"))
         }
         (path, "GET") if path.starts_with("/assets/") => {
             Ok(pages::asset(target.path(), target.query())

@@ -102,6 +102,11 @@ impl Provider {
         &self.settings
     }
 
+    /// The keys that it signs with; an OAuth 2 service has none.
+    pub fn keys(&self) -> Option<&Arc<RemoteKeys>> {
+        self.keys.as_ref()
+    }
+
     /// Where to send the browser.
     pub async fn begin(
         &self,

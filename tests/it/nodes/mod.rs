@@ -20,7 +20,7 @@ use crate::harness::{ACCESS, Nodes};
 const PAST_GRACE: Duration = Duration::from_secs(40);
 
 /// Every node refuses these cookies, soon; and goes on doing so, with the access token as with the refresh token.
-async fn refused_everywhere(nodes: &Nodes, browser: &Browser) {
+pub(crate) async fn refused_everywhere(nodes: &Nodes, browser: &Browser) {
     for node in 0..nodes.nodes.len() {
         let at = nodes.through(&browser.copy(), node);
         until("the node to obey", async || {
