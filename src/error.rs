@@ -28,6 +28,9 @@ pub enum GatewayError {
     /// A renewal was needed and the store could not answer; the cookies stay as they are.
     #[error("a session could not be renewed: the store does not answer")]
     RenewalUnavailable,
+    /// The end of a session could not be kept.
+    #[error("the end of a session is not confirmed: the store does not answer")]
+    End(#[source] StoreError),
     /// A session could not be begun.
     #[error("a session could not be begun")]
     Begin(#[source] BeginError),
@@ -50,26 +53,26 @@ impl GatewayError {
     pub fn refusal(&self) -> Refusal {
         match self {
             GatewayError::Upstream(_, error) => upstream_refusal(error),
-            GatewayError::Store(_)
-            | GatewayError::RenewalUnavailable
-            | GatewayError::SignInUnavailable => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::StoreUnavailable,
-                detail: "try again shortly; nothing is lost, the session's cookies stay as they are",
-                retry_after: Some(STORE_RETRY),
-            },
-            GatewayError::Begin(_) => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::Status,
-                detail: "the session could not be begun; try again shortly",
-                retry_after: Some(STORE_RETRY),
-            },
-            GatewayError::SignInBusy => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::Status,
-                detail: "many people are signing in; try again shortly",
-                retry_after: Some(STORE_RETRY),
-            },
+            GatewayError::Store(_) | GatewayError::RenewalUnavailable => unavailable(
+                ProblemType::StoreUnavailable,
+                "try again shortly; nothing is lost, the session's cookies stay as they are",
+            ),
+            GatewayError::End(_) => unavailable(
+                ProblemType::EndUnconfirmed,
+                "the session may not be over everywhere; try again shortly",
+            ),
+            GatewayError::SignInUnavailable => unavailable(
+                ProblemType::SignInUnavailable,
+                "the account could not be looked up; try again shortly",
+            ),
+            GatewayError::Begin(_) => unavailable(
+                ProblemType::SignInUnavailable,
+                "the session could not be begun; try again shortly",
+            ),
+            GatewayError::SignInBusy => unavailable(
+                ProblemType::SignInUnavailable,
+                "many people are signing in; try again shortly",
+            ),
             GatewayError::RenewalLoop => {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the gateway")
             }
@@ -79,9 +82,12 @@ impl GatewayError {
     /// What the metrics and the access line call it.
     pub fn outcome(&self) -> Outcome {
         match self {
+            // The client's body was too large, or did not come.
+            GatewayError::Upstream(_, UpstreamError::RequestBody(_)) => Outcome::Malformed,
             GatewayError::Upstream(..) => Outcome::UpstreamFailed,
             GatewayError::Store(_)
             | GatewayError::RenewalUnavailable
+            | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::Begin(_)
@@ -97,6 +103,7 @@ impl GatewayError {
             }
             GatewayError::Store(_)
             | GatewayError::RenewalUnavailable
+            | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::Begin(_)
@@ -114,6 +121,16 @@ impl GatewayError {
             }
             _ => tracing::warn!(request_id, error = %self, cause, "request failed"),
         }
+    }
+}
+
+/// 503, for a while.
+fn unavailable(problem: ProblemType, detail: &'static str) -> Refusal {
+    Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        problem,
+        detail,
+        retry_after: Some(STORE_RETRY),
     }
 }
 

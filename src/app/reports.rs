@@ -99,9 +99,10 @@ impl Observer for Reports {
                 };
                 self.audit.record_for(&event, cause);
             }
-            SessionEvent::KeyRotated { kid } => {
+            SessionEvent::KeyRotated { kid, by } => {
                 self.metrics.key_rotations.inc();
-                self.audit.record(&AuditEvent::KeyRotated { key: kid });
+                let by = &by.to_string();
+                self.audit.record(&AuditEvent::KeyRotated { key: kid, by });
             }
             SessionEvent::StoreUnavailable => {
                 self.renewal(RenewalOutcome::Unavailable);

@@ -4,6 +4,7 @@
 //! throws the result away when there was an error.
 
 mod admin;
+mod files;
 pub(super) mod names;
 mod redis;
 mod route;
@@ -26,10 +27,25 @@ use super::{Config, defaults};
 use crate::units::{format_duration, parse_duration, parse_size};
 use crate::{login, observe};
 
+/// What the configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve with it: everything that it names must be usable.
+    Serve,
+    /// To operate on the store, or to look: certificates are not needed for that, nor a folder that can be written.
+    Operate,
+}
+
 /// Reads every part; `None` when a part without which the rest means nothing is missing.
-pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> Option<Config> {
+pub(super) fn check(
+    root: &Section<'_>,
+    source: &Path,
+    problems: &Problems,
+    purpose: Purpose,
+) -> Option<Config> {
     let reader = Reader {
         problems,
+        purpose,
         folder: source.parent().unwrap_or(Path::new("")),
     };
     let server_table = root.section("server");
@@ -95,6 +111,7 @@ fn log_settings(reader: &Reader<'_>, table: &Section<'_>) -> observe::Settings {
 /// Reads single values and notes what is wrong with them.
 pub(super) struct Reader<'a> {
     problems: &'a Problems,
+    purpose: Purpose,
     folder: &'a Path,
 }
 

@@ -13,7 +13,9 @@ use super::{Context, Trail, identify, renew};
 use crate::audit::AuditEvent;
 use crate::auth::SessionId;
 use crate::auth::credentials::{self, Presented};
-use crate::auth::decision::{self, AccessFinding, CrossSite, Decision, RefreshFinding};
+use crate::auth::decision::{
+    self, AccessFinding, AnonymousReason, CrossSite, Decision, RefreshFinding,
+};
 use crate::auth::path::CanonicalTarget;
 use crate::body::Body;
 use crate::error::GatewayError;
@@ -171,7 +173,7 @@ async fn sign_in(
             .sessions
             .end(old, ending(context, Reason::SignedInAnew))
             .await
-            .map_err(GatewayError::Store)?;
+            .map_err(|error| GatewayError::Begin(error.into()))?;
     }
     let client = super::client_of(context, &parts.headers);
     let name = identity.user.clone();
@@ -221,6 +223,7 @@ fn sign_out_page(
     }
     match identify(context, request.headers()) {
         Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.claims.identity.user)),
+        Decision::Anonymous(AnonymousReason::NoCredentials) => pages::nobody_to_sign_out(&view),
         Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
     }
 }
@@ -241,7 +244,7 @@ async fn sign_out(
             .sessions
             .end(session, ending(context, Reason::SignedOut))
             .await
-            .map_err(GatewayError::Store)?;
+            .map_err(GatewayError::End)?;
         context.app.audit.record_for(
             &AuditEvent::SignedOut {
                 user: None,

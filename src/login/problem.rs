@@ -26,6 +26,10 @@ pub enum ProblemType {
     CrossSite,
     /// A renewal is needed and the store does not answer.
     StoreUnavailable,
+    /// Nobody can sign in now.
+    SignInUnavailable,
+    /// Sessions were to be ended, and it is not certain that they are.
+    EndUnconfirmed,
 }
 
 impl ProblemType {
@@ -37,6 +41,8 @@ impl ProblemType {
             ProblemType::NotAllowed => "urn:vestibule:problem:not-allowed",
             ProblemType::CrossSite => "urn:vestibule:problem:cross-site",
             ProblemType::StoreUnavailable => "urn:vestibule:problem:store-unavailable",
+            ProblemType::SignInUnavailable => "urn:vestibule:problem:sign-in-unavailable",
+            ProblemType::EndUnconfirmed => "urn:vestibule:problem:end-unconfirmed",
         }
     }
 
@@ -48,6 +54,8 @@ impl ProblemType {
             ProblemType::NotAllowed => "Not allowed",
             ProblemType::CrossSite => "Cross-site request refused",
             ProblemType::StoreUnavailable => "Session cannot be renewed now",
+            ProblemType::SignInUnavailable => "Signing in is not possible now",
+            ProblemType::EndUnconfirmed => "The session's end is not confirmed",
         }
     }
 }

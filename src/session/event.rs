@@ -1,6 +1,6 @@
 //! What the engine tells those who watch: audit, metrics, logs. Must not contain a token.
 
-use super::Ending;
+use super::{By, Ending};
 use crate::auth::rotation::Refusal;
 use crate::auth::{Generation, SessionId};
 
@@ -86,6 +86,8 @@ pub enum SessionEvent {
     KeyRotated {
         /// Its id.
         kid: String,
+        /// At whose request.
+        by: By,
     },
     /// The store did not answer when it was needed.
     StoreUnavailable,

@@ -36,6 +36,7 @@ mod observing;
 mod outage;
 mod own_sessions;
 mod proxying;
+mod safekeeping;
 mod sign_in;
 mod stalls;
 mod store;

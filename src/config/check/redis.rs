@@ -2,7 +2,7 @@
 //! file itself, and are never shown.
 
 use super::Reader;
-use super::store::{from_environment, read_file};
+use super::store::{from_environment, read_file, secret_file};
 use crate::config::file::Section;
 use crate::store::redis::{Address, Settings};
 use crate::units::Secret;
@@ -140,7 +140,7 @@ fn secret(reader: &Reader<'_>, table: &Section<'_>, file: &str, variable: &str) 
         }
         (Some(text), None) => {
             let hint = "name the file that holds the password and nothing else";
-            read_file(reader, text.span(), text.get_ref(), hint)?
+            secret_file(reader, text.span(), text.get_ref(), hint)?
         }
         (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
         (None, None) => return None,

@@ -329,6 +329,7 @@ async fn a_backup_holds_one_moment_however_slowly_it_is_taken() {
         backup_of(&bytes),
         Extent::Everything,
         false,
+        NOW,
     )
     .unwrap();
     let restored = open(elsewhere.path()).unwrap();
@@ -349,8 +350,15 @@ async fn only_accounts_come_back_unless_everything_is_asked_for() {
     let bytes = taken(store.backup(NOW).unwrap()).await;
     drop(store);
     let (all, part) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    restore(all.path(), backup_of(&bytes), Extent::Everything, false).unwrap();
-    restore(part.path(), backup_of(&bytes), Extent::Accounts, false).unwrap();
+    restore(
+        all.path(),
+        backup_of(&bytes),
+        Extent::Everything,
+        false,
+        NOW,
+    )
+    .unwrap();
+    restore(part.path(), backup_of(&bytes), Extent::Accounts, false, NOW).unwrap();
     for (folder, there) in [(all, true), (part, false)] {
         let store = open(folder.path()).unwrap();
         assert_eq!(store.accounts().await.unwrap().len(), 1);
@@ -360,7 +368,13 @@ async fn only_accounts_come_back_unless_everything_is_asked_for() {
         let mode = fs::metadata(store.path()).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         assert!(matches!(
-            restore(folder.path(), backup_of(&bytes), Extent::Accounts, true),
+            restore(
+                folder.path(),
+                backup_of(&bytes),
+                Extent::Accounts,
+                true,
+                NOW
+            ),
             Err(RestoreError::Store(StoreError::InUse { .. }))
         ));
     }
