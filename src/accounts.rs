@@ -124,6 +124,48 @@ impl AccountChange {
     }
 }
 
+/// What became of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Its name as it was first written, which its sessions carry.
+    pub name: String,
+    /// Which parts are others now; none: it was so already, and nothing was written.
+    pub fields: Vec<&'static str>,
+    /// The groups that it is in since.
+    pub groups_added: Vec<String>,
+    /// The groups that it was in before.
+    pub groups_removed: Vec<String>,
+    /// How many live sessions were ended by it.
+    pub sessions: usize,
+}
+
+impl Changed {
+    fn between(before: &Account, after: &Account) -> Self {
+        let differs = [
+            ("email", before.email != after.email),
+            ("name", before.display_name != after.display_name),
+            ("groups", before.groups != after.groups),
+            ("password", before.password_hash != after.password_hash),
+            ("blocked", before.blocked != after.blocked),
+        ];
+        let missing = |from: &[String], what: &[String]| -> Vec<String> {
+            let missing = what.iter().filter(|group| !from.contains(group));
+            missing.cloned().collect()
+        };
+        Changed {
+            name: after.name.clone(),
+            fields: differs
+                .iter()
+                .filter(|(_, differs)| *differs)
+                .map(|(field, _)| *field)
+                .collect(),
+            groups_added: missing(&before.groups, &after.groups),
+            groups_removed: missing(&after.groups, &before.groups),
+            sessions: 0,
+        }
+    }
+}
+
 /// The operations.
 pub struct Accounts {
     store: Arc<dyn Store>,
@@ -167,66 +209,56 @@ impl Accounts {
         }
     }
 
-    /// Sets a new password and ends the account's sessions; how many.
+    /// Sets a new password and ends the account's sessions.
     pub async fn set_password(
         &self,
         name: &str,
         hash: &str,
         by: By,
-    ) -> Result<usize, AccountError> {
+    ) -> Result<Changed, AccountError> {
         check_hash(hash)?;
         let now = self.clock.now();
-        let name = self
+        let changed = self
             .change(name, |account| {
                 account.password_hash = hash.to_owned();
                 account.password_changed_at = now;
             })
             .await?;
-        self.end_sessions(&name, Reason::PasswordChanged, by).await
+        self.end_sessions(changed, Reason::PasswordChanged, by)
+            .await
     }
 
     /// Changes what apps learn about a person; the account's sessions have it from their next renewal on.
-    pub async fn revise(&self, name: &str, change: &AccountChange) -> Result<(), AccountError> {
-        for _ in 0..TRIES {
-            let Stored {
-                record: mut account,
-                revision,
-            } = self.find(name).await?;
-            change.apply(&mut account);
-            check_parts(
-                account.email.as_deref(),
-                account.display_name.as_deref(),
-                &account.groups,
-            )?;
-            match self.store.replace_account(&account, revision).await? {
-                Replaced::Committed(_) => return Ok(()),
-                Replaced::Missing => return Err(AccountError::Unknown),
-                Replaced::Conflict => {}
-            }
-        }
-        Err(busy())
+    pub async fn revise(
+        &self,
+        name: &str,
+        change: &AccountChange,
+    ) -> Result<Changed, AccountError> {
+        self.change(name, |account| change.apply(account)).await
     }
 
-    /// Keeps an account from signing in and ends its sessions; how many.
-    pub async fn block(&self, name: &str, by: By) -> Result<usize, AccountError> {
-        let name = self.change(name, |account| account.blocked = true).await?;
-        self.end_sessions(&name, Reason::Blocked, by).await
+    /// Keeps an account from signing in and ends its sessions.
+    pub async fn block(&self, name: &str, by: By) -> Result<Changed, AccountError> {
+        let changed = self.change(name, |account| account.blocked = true).await?;
+        self.end_sessions(changed, Reason::Blocked, by).await
     }
 
     /// Lets a blocked account sign in again.
-    pub async fn unblock(&self, name: &str) -> Result<(), AccountError> {
-        self.change(name, |account| account.blocked = false)
-            .await
-            .map(drop)
+    pub async fn unblock(&self, name: &str) -> Result<Changed, AccountError> {
+        self.change(name, |account| account.blocked = false).await
     }
 
-    /// Removes an account and ends its sessions; how many.
-    pub async fn remove(&self, name: &str, by: By) -> Result<usize, AccountError> {
+    /// Removes an account and ends its sessions.
+    pub async fn remove(&self, name: &str, by: By) -> Result<Changed, AccountError> {
         let account = self.find(name).await?.record;
         if !self.store.remove_account(name).await? {
             return Err(AccountError::Unknown);
         }
-        self.end_sessions(&account.name, Reason::Removed, by).await
+        let changed = Changed {
+            name: account.name,
+            ..Changed::default()
+        };
+        self.end_sessions(changed, Reason::Removed, by).await
     }
 
     /// The name as it was written when the account was made, which its sessions carry.
@@ -242,15 +274,28 @@ impl Accounts {
         &self,
         name: &str,
         change: impl Fn(&mut Account),
-    ) -> Result<String, AccountError> {
+    ) -> Result<Changed, AccountError> {
         for _ in 0..TRIES {
             let Stored {
-                record: mut account,
+                record: before,
                 revision,
             } = self.find(name).await?;
+            let mut account = before.clone();
             change(&mut account);
+            let changed = Changed::between(&before, &account);
+            if account == before {
+                return Ok(changed);
+            }
+            let told = |field: &&str| matches!(*field, "email" | "name" | "groups");
+            if changed.fields.iter().any(told) {
+                check_parts(
+                    account.email.as_deref(),
+                    account.display_name.as_deref(),
+                    &account.groups,
+                )?;
+            }
             match self.store.replace_account(&account, revision).await? {
-                Replaced::Committed(_) => return Ok(account.name),
+                Replaced::Committed(_) => return Ok(changed),
                 Replaced::Missing => return Err(AccountError::Unknown),
                 Replaced::Conflict => {}
             }
@@ -260,12 +305,14 @@ impl Accounts {
 
     async fn end_sessions(
         &self,
-        name: &str,
+        mut changed: Changed,
         reason: Reason,
         by: By,
-    ) -> Result<usize, AccountError> {
+    ) -> Result<Changed, AccountError> {
         let ending = Ending::new(reason, by);
-        Ok(self.sessions.end_user(PROVIDER, name, ending).await?)
+        let ended = self.sessions.end_user(PROVIDER, &changed.name, ending);
+        changed.sessions = ended.await?;
+        Ok(changed)
     }
 }
 

@@ -189,6 +189,7 @@ pub struct Running {
     stopped: CancellationToken,
     served: tokio::task::JoinHandle<Result<server::Drained, server::ServerError>>,
     grace: Duration,
+    signals: Option<Signals>,
 }
 
 /// Things that differ between `run` and `demo`.
@@ -245,6 +246,8 @@ impl Running {
         logging: &Logging,
         show: Show,
     ) -> Result<Self, StartError> {
+        // First of all: whoever sees this gateway listen may tell it to end.
+        let signals = Signals::new();
         let tls = server::tls::load(&config.tls, Some(&config.store.path))?;
         let master = match &config.store.master {
             Some(given) => given.clone(),
@@ -402,13 +405,14 @@ impl Running {
             stopped,
             served,
             grace,
+            signals,
         })
     }
 
     /// Waits for SIGTERM, SIGINT or the end of the terminal, then drains: in-flight requests may end, nothing new is
     /// accepted.
     pub async fn until_told(mut self) {
-        let Some(mut signals) = Signals::new() else {
+        let Some(mut signals) = self.signals.take() else {
             // Without handlers the default action ends the process, which is all that can be done.
             return std::future::pending().await;
         };

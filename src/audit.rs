@@ -100,6 +100,8 @@ pub enum AuditEvent<'a> {
     KeyRotated {
         /// Its id, which is public.
         key: &'a str,
+        /// At whose request: a word of the gateway.
+        by: &'a str,
     },
     /// The wall clock was stepped, or the gateway's time set back because of it.
     ClockStepped {
@@ -115,10 +117,16 @@ pub enum AuditEvent<'a> {
     },
     /// A local account was made, changed or removed.
     AccountChanged {
-        /// Which.
+        /// Which, as its name was first written.
         user: &'a str,
         /// How: `added`, `changed`, `password`, `blocked`, `unblocked`, `removed`.
         change: &'static str,
+        /// Which parts are others now, by name; what they hold is not told.
+        fields: &'a [&'static str],
+        /// The groups that it is in since.
+        groups_added: &'a [String],
+        /// The groups that it was in before.
+        groups_removed: &'a [String],
         /// By whom: a word of the gateway.
         by: &'a str,
     },
@@ -239,8 +247,10 @@ fn append(
                 .text("reason", reason)
                 .text("by", by);
         }
-        AuditEvent::KeyRotated { key } => {
-            line.text("event", "key_rotated").text("key", key);
+        AuditEvent::KeyRotated { key, by } => {
+            line.text("event", "key_rotated")
+                .text("key", key)
+                .text("by", by);
         }
         AuditEvent::ClockStepped {
             change,
@@ -254,10 +264,22 @@ fn append(
             line.text("event", "configuration_loaded")
                 .text("file", file);
         }
-        AuditEvent::AccountChanged { user, change, by } => {
+        AuditEvent::AccountChanged {
+            user,
+            change,
+            fields,
+            groups_added,
+            groups_removed,
+            by,
+        } => {
+            // No group has a comma in it.
+            let list = |words: String| (!words.is_empty()).then_some(words);
             line.text("event", "account_changed")
                 .text("user", user)
                 .text("change", change)
+                .maybe("fields", list(fields.join(",")).as_deref())
+                .maybe("groups_added", list(groups_added.join(",")).as_deref())
+                .maybe("groups_removed", list(groups_removed.join(",")).as_deref())
                 .text("by", by);
         }
         AuditEvent::StoreBackup => {
@@ -371,7 +393,13 @@ mod tests {
                     by: "command line",
                 },
             ),
-            ("key_rotated", AuditEvent::KeyRotated { key: "k1" }),
+            (
+                "key_rotated",
+                AuditEvent::KeyRotated {
+                    key: "k1",
+                    by: "command line",
+                },
+            ),
             (
                 "clock_stepped",
                 AuditEvent::ClockStepped {
@@ -390,6 +418,9 @@ mod tests {
                 AuditEvent::AccountChanged {
                     user: "a",
                     change: "added",
+                    fields: &[],
+                    groups_added: &[],
+                    groups_removed: &[],
                     by: "command line",
                 },
             ),

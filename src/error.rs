@@ -34,6 +34,9 @@ pub enum GatewayError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The end of a session could not be kept.
+    #[error("the end of a session is not confirmed: the store does not answer")]
+    End(#[source] StoreError),
     /// A session could not be begun.
     #[error("a session could not be begun")]
     Begin(#[source] BeginError),
@@ -56,31 +59,31 @@ impl GatewayError {
     pub fn refusal(&self) -> Refusal {
         match self {
             GatewayError::Upstream(_, error) => upstream_refusal(error),
-            GatewayError::Store(_)
-            | GatewayError::RenewalUnavailable
-            | GatewayError::SignInUnavailable => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::StoreUnavailable,
-                detail: "try again shortly; nothing is lost, the session's cookies stay as they are",
-                retry_after: Some(STORE_RETRY),
-            },
+            GatewayError::Store(_) | GatewayError::RenewalUnavailable => unavailable(
+                ProblemType::StoreUnavailable,
+                "try again shortly; nothing is lost, the session's cookies stay as they are",
+            ),
+            GatewayError::End(_) => unavailable(
+                ProblemType::EndUnconfirmed,
+                "the session may not be over everywhere; try again shortly",
+            ),
+            GatewayError::SignInUnavailable => unavailable(
+                ProblemType::SignInUnavailable,
+                "the account could not be looked up; try again shortly",
+            ),
+            GatewayError::Begin(_) => unavailable(
+                ProblemType::SignInUnavailable,
+                "the session could not be begun; try again shortly",
+            ),
+            GatewayError::SignInBusy => unavailable(
+                ProblemType::SignInUnavailable,
+                "many people are signing in; try again shortly",
+            ),
             GatewayError::ProviderSilent { retry_after } => Refusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 problem: ProblemType::ProviderUnavailable,
                 detail: "the sign-in provider does not answer; try again shortly, the session's cookies stay as they are",
                 retry_after: Some((*retry_after).max(Duration::from_secs(1))),
-            },
-            GatewayError::Begin(_) => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::Status,
-                detail: "the session could not be begun; try again shortly",
-                retry_after: Some(STORE_RETRY),
-            },
-            GatewayError::SignInBusy => Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                problem: ProblemType::Status,
-                detail: "many people are signing in; try again shortly",
-                retry_after: Some(STORE_RETRY),
             },
             GatewayError::RenewalLoop => {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the gateway")
@@ -91,9 +94,12 @@ impl GatewayError {
     /// What the metrics and the access line call it.
     pub fn outcome(&self) -> Outcome {
         match self {
+            // The client's body was too large, or did not come.
+            GatewayError::Upstream(_, UpstreamError::RequestBody(_)) => Outcome::Malformed,
             GatewayError::Upstream(..) => Outcome::UpstreamFailed,
             GatewayError::Store(_)
             | GatewayError::RenewalUnavailable
+            | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
@@ -110,6 +116,7 @@ impl GatewayError {
             }
             GatewayError::Store(_)
             | GatewayError::RenewalUnavailable
+            | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
@@ -128,6 +135,16 @@ impl GatewayError {
             }
             _ => tracing::warn!(request_id, error = %self, cause, "request failed"),
         }
+    }
+}
+
+/// 503, for a while.
+fn unavailable(problem: ProblemType, detail: &'static str) -> Refusal {
+    Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        problem,
+        detail,
+        retry_after: Some(STORE_RETRY),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::external::{External, Pair};
 use crate::headers::hop_by_hop;
 use crate::observe::access::AccessLine;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Outcome};
-use crate::server::{Addressed, Connection, Handler, Happening, Protocol};
+use crate::server::{Addressed, Connection, Handler, Happening, Protocol, RefusedHead};
 use crate::session::{IssuedPair, Renewal, RenewalRefusal, StreamGuard};
 use crate::upstream::{Forwarding, SessionEnd};
 
@@ -192,14 +192,21 @@ impl Handler for Gateway {
         response
     }
 
-    /// Nothing of a refused request is believed, so the line says only what the gateway itself knows.
+    /// Of a request without a well-formed head nothing is believed, and the line says only what the gateway itself knows.
     fn refused(
         &self,
         status: StatusCode,
         reason: &'static str,
         request_id: &str,
+        head: Option<RefusedHead<'_>>,
         connection: &Connection,
     ) {
+        let unread = RefusedHead {
+            method: "-",
+            host: "-",
+            path: "-",
+        };
+        let RefusedHead { method, host, path } = head.unwrap_or(unread);
         let outcome = match status {
             StatusCode::INTERNAL_SERVER_ERROR => Outcome::Unavailable,
             _ => Outcome::Malformed,
@@ -216,9 +223,9 @@ impl Handler for Gateway {
                 request_id,
                 client: ClientAddr(connection.peer.ip().to_canonical()),
                 protocol: protocol_name(connection.protocol),
-                method: "-",
-                host: "-",
-                path: "-",
+                method,
+                host,
+                path,
                 route: None,
                 status: status.as_u16(),
                 outcome: outcome.text(),

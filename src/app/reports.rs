@@ -116,9 +116,10 @@ impl Observer for Reports {
                     }
                 }
             }
-            SessionEvent::KeyRotated { kid } => {
+            SessionEvent::KeyRotated { kid, by } => {
                 self.metrics.key_rotations.inc();
-                self.audit.record(&AuditEvent::KeyRotated { key: kid });
+                let by = &by.to_string();
+                self.audit.record(&AuditEvent::KeyRotated { key: kid, by });
             }
             SessionEvent::StoreUnavailable => {
                 self.renewal(RenewalOutcome::Unavailable);

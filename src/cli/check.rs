@@ -11,7 +11,7 @@ use crate::observe::say;
 /// Check the configuration and print every problem at once, each with its place and a hint
 ///
 /// Exit code 0: it can be used (there may be warnings). 2: it cannot. The certificate and secret files that it names are
-/// read too; nothing is changed, and a running gateway is not disturbed.
+/// read too, and whether the store's folder can be written; nothing is changed, and a running gateway is not disturbed.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]

@@ -74,7 +74,15 @@ impl Explain {
             auth_time: Timestamp::EPOCH,
             amr: Vec::new(),
         });
-        match explain(&config, &self.method, &self.url, identity) {
+        let explained = explain(&config, &self.method, &self.url, identity).map(|mut explanation| {
+            if self.user.is_some() && self.groups.is_empty() {
+                explanation.notes.push(
+                    "no account is looked up: name the person's groups with --group, the address with --email".to_owned(),
+                );
+            }
+            explanation
+        });
+        match explained {
             Ok(explanation) if self.json => {
                 super::print_text(&format!("{}\n", serde_json::json!(explanation)))
             }

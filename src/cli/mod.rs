@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clock::Timestamp;
-use crate::config::{self, Config, Report};
+use crate::config::{self, Config, Purpose, Report};
 use crate::observe::say;
 
 /// A reverse-proxy auth gateway: put it in front of any app and the app has sign-in.
@@ -63,9 +63,15 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads it; on errors prints all of them, and the exit code is that of a bad configuration.
+    /// Reads it to operate on its store, which takes no certificates; on errors prints all of them, and the exit code is that
+    /// of a bad configuration.
     fn load(&self) -> Result<Config, ExitCode> {
-        config::load(&self.config).map_err(|report| {
+        self.load_for(Purpose::Operate)
+    }
+
+    /// Reads it; on errors likewise.
+    fn load_for(&self, purpose: Purpose) -> Result<Config, ExitCode> {
+        config::load_for(&self.config, purpose).map_err(|report| {
             self.show(&report);
             ExitCode::from(BAD_CONFIGURATION)
         })

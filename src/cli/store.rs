@@ -36,7 +36,7 @@ enum StoreCommand {
     Backup {
         #[command(flatten)]
         file: ConfigFile,
-        /// Where to; - is stdout
+        /// Where to; - is stdout, whose mode is the shell's: set `umask 077` before `> FILE`
         #[arg(value_name = "BACKUP")]
         to: PathBuf,
         /// Replace a file that is there
@@ -78,6 +78,8 @@ enum Failure {
     NoStore(String),
     #[error("{path}: {source}")]
     File { path: String, source: io::Error },
+    #[error("there is no folder {0}; make it, or name another file")]
+    NoFolder(String),
     #[error("{0} is there already; name another file, or use --force")]
     Exists(String),
     #[error("a backup is not for a terminal; name a file, or send it through a pipe")]
@@ -221,6 +223,9 @@ fn write(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        return Err(Failure::NoFolder(folder.display().to_string()));
+    }
     let half = folder.join(format!(".backup-{}.new", uuid::Uuid::now_v7()));
     let written = (|| {
         let file = OpenOptions::new()
@@ -318,11 +323,13 @@ fn restore(config: &Config, from: &Path, force: bool, keep: bool) -> Result<(), 
         Extent::Accounts
     };
     let restored =
-        embedded::restore(folder, backup, extent, force).map_err(|error| match error {
-            RestoreError::Exists(_) => Failure::StoreExists(error),
-            RestoreError::Store(StoreError::InUse { .. }) => Failure::Running,
-            RestoreError::Backup(error) => Failure::Backup(error),
-            RestoreError::Store(_) | RestoreError::Io { .. } => Failure::Restore(error),
+        embedded::restore(folder, backup, extent, force, Clock::System.now()).map_err(|error| {
+            match error {
+                RestoreError::Exists(_) => Failure::StoreExists(error),
+                RestoreError::Store(StoreError::InUse { .. }) => Failure::Running,
+                RestoreError::Backup(error) => Failure::Backup(error),
+                RestoreError::Store(_) | RestoreError::Io { .. } => Failure::Restore(error),
+            }
         })?;
     let (taken, found) = (date(restored.taken_at), restored.found);
     if keep {
@@ -375,7 +382,7 @@ fn contents(header: &Header, counts: &Counts) -> String {
     format!(
         "{}, {}, {} and {}, taken at {} by version {}",
         number(counts.accounts, "account"),
-        number(counts.sessions, "session"),
+        number(counts.sessions, "session record"),
         number(counts.revocations, "revocation"),
         number(counts.keys, "signing key"),
         date(header.taken_at),

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::operate::{Missing, OperateError, not_done, operate};
 use super::{ConfigFile, date, password, table};
-use crate::accounts::{AccountChange, Part};
+use crate::accounts::{AccountChange, AccountError, Part};
+use crate::config::Config;
 use crate::control::{Request, Response, UserInfo};
 use crate::login::local::hash_password;
 use crate::observe::say;
@@ -187,6 +188,11 @@ fn add(
         Ok(config) => config,
         Err(code) => return code,
     };
+    match exists(&config, &name) {
+        Ok(false) => {}
+        Ok(true) => return super::failed(&AccountError::Taken.to_string()),
+        Err(error) => return not_done(&error),
+    }
     let password_hash = match hashed_password(&name) {
         Ok(hash) => hash,
         Err(message) => return super::failed(&message),
@@ -213,11 +219,29 @@ fn add(
     }
 }
 
+/// Whether there is an account of that name, so that nobody is asked for a password in vain.
+fn exists(config: &Config, name: &str) -> Result<bool, OperateError> {
+    match operate(config, Request::UserList, Missing::Refuse) {
+        Ok(Response::Users { users }) => {
+            let name = name.to_lowercase();
+            Ok(users.iter().any(|user| user.name.to_lowercase() == name))
+        }
+        Ok(_) => Err(OperateError::Unexpected),
+        Err(OperateError::NoStore(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn set_password(file: &ConfigFile, name: String) -> ExitCode {
     let config = match file.load() {
         Ok(config) => config,
         Err(code) => return code,
     };
+    match exists(&config, &name) {
+        Ok(true) => {}
+        Ok(false) => return super::failed(&AccountError::Unknown.to_string()),
+        Err(error) => return not_done(&error),
+    }
     let password_hash = match hashed_password(&name) {
         Ok(hash) => hash,
         Err(message) => return super::failed(&message),

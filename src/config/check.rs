@@ -5,6 +5,7 @@
 
 mod admin;
 mod external;
+mod files;
 mod login;
 pub(super) mod names;
 mod redis;
@@ -28,10 +29,25 @@ use super::{Config, defaults};
 use crate::observe;
 use crate::units::{format_duration, parse_duration, parse_size};
 
+/// What the configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve with it: everything that it names must be usable.
+    Serve,
+    /// To operate on the store, or to look: certificates are not needed for that, nor a folder that can be written.
+    Operate,
+}
+
 /// Reads every part; `None` when a part without which the rest means nothing is missing.
-pub(super) fn check(root: &Section<'_>, source: &Path, problems: &Problems) -> Option<Config> {
+pub(super) fn check(
+    root: &Section<'_>,
+    source: &Path,
+    problems: &Problems,
+    purpose: Purpose,
+) -> Option<Config> {
     let reader = Reader {
         problems,
+        purpose,
         folder: source.parent().unwrap_or(Path::new("")),
     };
     let server_table = root.section("server");
@@ -112,6 +128,7 @@ fn log_settings(reader: &Reader<'_>, table: &Section<'_>) -> observe::Settings {
 /// Reads single values and notes what is wrong with them.
 pub(super) struct Reader<'a> {
     problems: &'a Problems,
+    purpose: Purpose,
     folder: &'a Path,
 }
 

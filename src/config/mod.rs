@@ -19,6 +19,7 @@ use crate::headers::cookie::CookieStyle;
 use crate::units::Secret;
 use crate::{admin, external, login, observe, outbound, server, session, store, upstream};
 
+pub use check::Purpose;
 pub use report::Report;
 
 /// What the deployer meant: each engine's settings, ready to use.
@@ -114,8 +115,13 @@ pub const DEFAULT_ADMIN: SocketAddr =
 /// Largest file that is read; a configuration is never that large.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Reads and checks a file.
+/// Reads and checks a file, to serve with it.
 pub fn load(path: &Path) -> Result<Config, Report> {
+    load_for(path, Purpose::Serve)
+}
+
+/// Reads and checks a file.
+pub fn load_for(path: &Path, purpose: Purpose) -> Result<Config, Report> {
     let name = path.display().to_string();
     let size = std::fs::metadata(path).map(|meta| meta.len());
     if size.is_ok_and(|size| size > MAX_FILE) {
@@ -145,11 +151,16 @@ pub fn load(path: &Path) -> Result<Config, Report> {
             "save it as UTF-8",
         )
     })?;
-    parse(&text, &name)
+    parse_for(&text, &name, purpose)
 }
 
-/// Checks a text; `name` is the file's path: messages show it, and relative paths in the text start at its folder.
+/// Checks a text, to serve with it; `name` is the file's path: messages show it, and relative paths in the text start at
+/// its folder.
 pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
+    parse_for(text, name, Purpose::Serve)
+}
+
+fn parse_for(text: &str, name: &str, purpose: Purpose) -> Result<Config, Report> {
     let problems = report::Problems::default();
     let (root, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
@@ -157,7 +168,7 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
     }
     file::survey(root.get_ref(), &problems);
     let root = file::Section::root(root.get_ref());
-    let config = check::check(&root, Path::new(name), &problems);
+    let config = check::check(&root, Path::new(name), &problems, purpose);
     let report = Report::new(name, text, problems.into_vec());
     match config {
         Some(config) if report.errors() == 0 => Ok(Config {

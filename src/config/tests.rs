@@ -334,6 +334,25 @@ fn one_problem_at_a_time() {
             "12:1 `allow` on a route that people need not sign in for | it would admit everybody all the same: set `access = \"authenticated\"`, or remove `allow`",
         ],
     );
+    for allow in [
+        "allow = {}",
+        "allow = { groups = [] }",
+        "allow = { groups = [], users = [], emails = [] }",
+        "allow.users = []",
+    ] {
+        check(
+            route,
+            &in_route(allow),
+            &[
+                "11:1 `route.allow` names nobody | name groups, users or emails; leave `allow` out to admit everybody who is signed in",
+            ],
+        );
+    }
+    check(
+        route,
+        &in_route("allow = { groups = [\"staff\"], users = [] }"),
+        &[],
+    );
     check(
         route,
         &in_route("step_up = \"5m\""),
@@ -771,10 +790,17 @@ fn a_missing_file_says_what_to_do() {
     assert!(report.to_string().contains("not UTF-8"), "{report}");
 }
 
+/// A file that its owner alone can read.
+fn private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn certificates_and_secrets_are_read_from_the_folder_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| private(&folder.path().join(name), text);
     let made = || rcgen::generate_simple_self_signed(["app.example.com".to_owned()]).unwrap();
     let (one, two) = (made(), made());
     write("cert.pem", &one.cert.pem());
@@ -825,7 +851,7 @@ fn certificates_and_secrets_are_read_from_the_folder_of_the_file() {
 #[test]
 fn a_shared_store_is_read_with_its_secrets_and_shows_none() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| private(&folder.path().join(name), text);
     write("secret", &"s".repeat(32));
     write("password", "hunter2\n");
     let authority = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();

@@ -50,6 +50,12 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+    /// Another gateway listens in this folder.
+    #[error("another gateway runs in {folder}; each node needs a `store.path` of its own")]
+    Taken {
+        /// Which folder.
+        folder: String,
+    },
     /// The gateway took too long.
     #[error("the running gateway did not answer in time")]
     Timeout,

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::token::{self, Judgement, RefreshInfo};
 use super::{Request, Response, SessionInfo, UserInfo, Why};
-use crate::accounts::{AccountError, Accounts, NewAccount};
+use crate::accounts::{AccountError, Accounts, Changed, NewAccount};
 use crate::audit::{Audit, AuditEvent};
 use crate::auth::Identity;
 use crate::auth::decision::RefreshFinding;
@@ -152,7 +152,11 @@ impl Operator {
                         password_hash,
                     })
                     .await?;
-                self.changed(&name, "added", by);
+                let added = Changed {
+                    name,
+                    ..Changed::default()
+                };
+                self.changed(&added, "added", by);
                 Response::Done
             }
             Request::UserList => Response::Users {
@@ -162,42 +166,58 @@ impl Operator {
                 name,
                 password_hash,
             } => {
-                let sessions = accounts.set_password(&name, &password_hash, by).await?;
-                self.changed(&name, "password", by);
-                Response::Ended { sessions }
+                let changed = accounts.set_password(&name, &password_hash, by).await?;
+                self.changed(&changed, "password", by);
+                Response::Ended {
+                    sessions: changed.sessions,
+                }
             }
             Request::UserChange { name, change } => {
-                accounts.revise(&name, &change).await?;
-                self.changed(&name, "changed", by);
+                let changed = accounts.revise(&name, &change).await?;
+                if !changed.fields.is_empty() {
+                    self.changed(&changed, "changed", by);
+                }
                 Response::Done
             }
             Request::UserBlock { name } => {
-                let sessions = accounts.block(&name, by).await?;
-                self.changed(&name, "blocked", by);
-                Response::Ended { sessions }
+                let changed = accounts.block(&name, by).await?;
+                if !changed.fields.is_empty() {
+                    self.changed(&changed, "blocked", by);
+                }
+                Response::Ended {
+                    sessions: changed.sessions,
+                }
             }
             Request::UserUnblock { name } => {
-                accounts.unblock(&name).await?;
-                self.changed(&name, "unblocked", by);
+                let changed = accounts.unblock(&name).await?;
+                if !changed.fields.is_empty() {
+                    self.changed(&changed, "unblocked", by);
+                }
                 Response::Done
             }
             Request::UserRemove { name } => {
-                let sessions = accounts.remove(&name, by).await?;
-                self.changed(&name, "removed", by);
-                Response::Ended { sessions }
+                let changed = accounts.remove(&name, by).await?;
+                self.changed(&changed, "removed", by);
+                Response::Ended {
+                    sessions: changed.sessions,
+                }
             }
             Request::SessionList { user } => {
-                let live = self.store.sessions(None, self.clock.now()).await?;
-                let wanted = |record: &SessionRecord| {
-                    user.as_ref()
-                        .is_none_or(|user| record.identity.user == *user)
-                };
+                let mut live = self.sessions.live(self.clock.now()).await?;
+                if let Some(user) = user {
+                    let written = self.written(&user).await?;
+                    live.retain(|record| is_of(record, &user, &written));
+                }
                 Response::Sessions {
-                    sessions: live.into_iter().filter(wanted).map(Into::into).collect(),
+                    sessions: live.into_iter().map(Into::into).collect(),
                 }
             }
             Request::SessionRevoke { session } => {
-                let ended = self.sessions.end(session, revoked()).await?;
+                let ended = self
+                    .sessions
+                    .end(session, revoked())
+                    .await
+                    .map_err(|error| self.unconfirmed(error))?;
                 if !ended {
                     return Err(Failure::NoSession);
                 }
@@ -207,13 +227,17 @@ impl Operator {
                 self.revoke_user(&user, provider, &revoked()).await?
             }
             Request::SessionRevokeAll => Response::Ended {
-                sessions: self.sessions.end_all(revoked()).await?,
+                sessions: self
+                    .sessions
+                    .end_all(revoked())
+                    .await
+                    .map_err(|error| self.unconfirmed(error))?,
             },
             Request::KeysList => Response::Keys {
                 keys: self.sessions.key_list().await,
             },
             Request::KeysRotate => Response::KeyRotated {
-                kid: self.sessions.rotate_keys(self.clock.now()).await?,
+                kid: self.sessions.rotate_keys(by, self.clock.now()).await?,
             },
             // Its answer is not one line: the control socket takes it from `backup`.
             Request::StoreBackup => return Err(Failure::Socket),
@@ -244,7 +268,8 @@ impl Operator {
                     issued_at: claims.issued_at,
                 };
                 let record = stored.as_ref().map(|stored| &stored.record);
-                Ok(token::judge_refresh(refresh, record, now))
+                let ended = record.is_some_and(|record| self.sessions.has_ended(record));
+                Ok(token::judge_refresh(refresh, record, ended, now))
             }
             RefreshFinding::Absent | RefreshFinding::Forged | RefreshFinding::Foreign => {
                 Ok(Judgement::invalid(
@@ -268,17 +293,12 @@ impl Operator {
                 whose.insert((provider, user.to_owned()));
             }
             None => {
+                let written = self.written(user).await?;
                 for record in self.store.sessions(None, self.clock.now()).await? {
-                    if record.identity.user == user {
+                    if is_of(&record, user, &written) {
                         whose.insert((record.identity.provider, record.identity.user));
                     }
                 }
-                // A built-in account's sessions carry its name as it was first written.
-                let written = match self.accounts.written_name(user).await {
-                    Ok(name) => name,
-                    Err(AccountError::Unknown) => user.to_owned(),
-                    Err(error) => return Err(error.into()),
-                };
                 whose.insert((PROVIDER.to_owned(), written));
             }
         }
@@ -287,17 +307,52 @@ impl Operator {
             sessions += self
                 .sessions
                 .end_user(&provider, &user, ending.clone())
-                .await?;
+                .await
+                .map_err(|error| self.unconfirmed(error))?;
         }
         Ok(Response::Ended { sessions })
     }
 
-    fn changed(&self, user: &str, change: &'static str, by: By) {
-        if let Some(audit) = &self.audit {
-            let by = &by.to_string();
-            audit.record(&AuditEvent::AccountChanged { user, change, by });
+    /// A built-in account's sessions carry its name as it was first written, whatever the case that an operator types.
+    async fn written(&self, user: &str) -> Result<String, Failure> {
+        match self.accounts.written_name(user).await {
+            Ok(name) => Ok(name),
+            Err(AccountError::Unknown) => Ok(user.to_owned()),
+            Err(error) => Err(error.into()),
         }
     }
+
+    /// An end that the store did not confirm: a running gateway lives by it already.
+    fn unconfirmed(&self, error: StoreError) -> Failure {
+        match self.audit {
+            Some(_) => Failure::Unconfirmed(error),
+            None => Failure::Store(error),
+        }
+    }
+
+    fn changed(&self, changed: &Changed, change: &'static str, by: By) {
+        if let Some(audit) = &self.audit {
+            // What a change is called says it already, but for one of several parts.
+            let fields = match change {
+                "changed" => changed.fields.as_slice(),
+                _ => &[],
+            };
+            audit.record(&AuditEvent::AccountChanged {
+                user: &changed.name,
+                change,
+                fields,
+                groups_added: &changed.groups_added,
+                groups_removed: &changed.groups_removed,
+                by: &by.to_string(),
+            });
+        }
+    }
+}
+
+/// Whether a session is of this user at any provider, or of the built-in account whose name is written like this.
+fn is_of(record: &SessionRecord, user: &str, written: &str) -> bool {
+    let identity = &record.identity;
+    identity.user == user || (identity.provider == PROVIDER && identity.user == written)
 }
 
 /// Why a request was not carried out.
@@ -309,6 +364,10 @@ enum Failure {
     Store(#[from] StoreError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error(
+        "{0}; the gateway refuses those sessions already, tries again until the store confirms it, and tells the audit stream then"
+    )]
+    Unconfirmed(#[source] StoreError),
     #[error("there is no live session with that id")]
     NoSession,
     #[error("a backup is only given through the control socket")]
@@ -320,9 +379,10 @@ impl From<Failure> for Response {
         let why = match &failure {
             Failure::Account(AccountError::Taken) => Why::Taken,
             Failure::Account(AccountError::Unknown) | Failure::NoSession => Why::Unknown,
-            Failure::Account(AccountError::Store(_)) | Failure::Store(_) | Failure::Keys(_) => {
-                Why::Unavailable
-            }
+            Failure::Account(AccountError::Store(_))
+            | Failure::Store(_)
+            | Failure::Unconfirmed(_)
+            | Failure::Keys(_) => Why::Unavailable,
             Failure::Socket
             | Failure::Account(
                 AccountError::Name

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::socket::ShortPath;
-use super::{ControlError, MAX_REQUEST, Operator, Request, Response, SOCKET_NAME, Why};
+use super::{Control, ControlError, MAX_REQUEST, Operator, Request, Response, SOCKET_NAME, Why};
 use crate::session::By;
 use crate::store::BackupStream;
 
@@ -25,14 +25,19 @@ const BACKUP_PATIENCE: Duration = Duration::from_secs(60);
 /// Most callers at once.
 const AT_ONCE: usize = 16;
 
-/// Listens in `folder` until `shutdown`; then the socket is removed. Call it while holding the store's lock: whatever
-/// socket lies there is then of a gateway that is gone, and is replaced.
+/// Listens in `folder` until `shutdown`; then the socket is removed. A socket that a gateway which is gone left there is
+/// replaced; one that somebody listens at is another node's, and this one must not take its place.
 pub async fn start(
     folder: &Path,
     operator: Arc<Operator>,
     shutdown: CancellationToken,
 ) -> Result<(), ControlError> {
     let path = folder.join(SOCKET_NAME);
+    if let Control::Running(_) = Control::connect(folder).await? {
+        return Err(ControlError::Taken {
+            folder: folder.display().to_string(),
+        });
+    }
     let listener = listen(folder, &path).map_err(|source| ControlError::Socket {
         path: path.display().to_string(),
         source,

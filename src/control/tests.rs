@@ -349,3 +349,21 @@ async fn a_folder_with_a_long_path_works_too() {
         Response::Pong { .. }
     ));
 }
+
+#[tokio::test]
+async fn a_second_node_does_not_take_the_socket_of_one_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = gateway(folder.path()).await;
+    let second = server::start(
+        folder.path(),
+        Arc::clone(&first.operator),
+        CancellationToken::new(),
+    )
+    .await;
+    let refusal = second.unwrap_err();
+    assert!(matches!(refusal, ControlError::Taken { .. }), "{refusal}");
+    assert!(matches!(
+        first.ask(Request::Ping).await,
+        Response::Pong { .. }
+    ));
+}

@@ -112,11 +112,12 @@ pub(super) fn with_session(mut judgement: Judgement, live: bool) -> Judgement {
 pub(super) fn judge_refresh(
     refresh: RefreshInfo,
     record: Option<&SessionRecord>,
+    ended: bool,
     now: Timestamp,
 ) -> Judgement {
     let (valid, why) = match record {
         None => (false, "its session is unknown: long over".to_owned()),
-        Some(record) if record.revoked_at.is_some() => (false, "its session was ended".to_owned()),
+        Some(_) if ended => (false, "its session was ended".to_owned()),
         Some(record) if record.ends_at() <= now => (false, "its session has expired".to_owned()),
         Some(record) if record.lineage.newest == refresh.generation => (
             true,

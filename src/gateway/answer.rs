@@ -78,7 +78,7 @@ impl Refusal {
     /// The refusal as this client reads it.
     pub fn answer(&self, view: &View<'_>, asked: &Asked) -> Response<Body> {
         if asked.person {
-            return pages::error(view, self.status, self.retry_after);
+            return pages::error(view, self.status, self.problem, self.retry_after);
         }
         if asked.kind == RequestKind::Grpc {
             return problem::grpc(grpc_status(self.status), self.detail);

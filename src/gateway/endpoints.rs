@@ -16,7 +16,9 @@ use super::session_cookies::SessionCookies;
 use super::{Context, Trail, identify, renew};
 use crate::audit::AuditEvent;
 use crate::auth::credentials::{self, Presented};
-use crate::auth::decision::{self, AccessFinding, CrossSite, Decision, RefreshFinding};
+use crate::auth::decision::{
+    self, AccessFinding, AnonymousReason, CrossSite, Decision, RefreshFinding,
+};
 use crate::auth::path::CanonicalTarget;
 use crate::auth::{Identity, SessionId};
 use crate::body::Body;
@@ -254,7 +256,7 @@ async fn new_session(
             .sessions
             .end(old, ending(context, Reason::SignedInAnew))
             .await
-            .map_err(GatewayError::Store)?;
+            .map_err(|error| GatewayError::Begin(error.into()))?;
     }
     let client = super::client_of(context, headers);
     let (name, provider) = (identity.user.clone(), identity.provider.clone());
@@ -319,6 +321,7 @@ fn sign_out_page(
     }
     match identify(context, request.headers()) {
         Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.identity().user)),
+        Decision::Anonymous(AnonymousReason::NoCredentials) => pages::nobody_to_sign_out(&view),
         Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
     }
 }
@@ -343,7 +346,7 @@ async fn sign_out(
             .sessions
             .end(session, ending(context, Reason::SignedOut))
             .await
-            .map_err(GatewayError::Store)?;
+            .map_err(GatewayError::End)?;
         context.app.audit.record_for(
             &AuditEvent::SignedOut {
                 user: None,

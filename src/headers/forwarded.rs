@@ -129,7 +129,6 @@ impl Hop {
 #[derive(Clone, Debug, Default)]
 pub struct Received {
     chain: Option<String>,
-    forwarded: Option<String>,
     proto: Option<HeaderValue>,
     host: Option<HeaderValue>,
 }
@@ -157,14 +156,43 @@ impl Received {
         };
         Received {
             chain: joined(&X_FORWARDED_FOR),
-            forwarded: joined(&FORWARDED),
             proto: single(&X_FORWARDED_PROTO),
             host: single(&X_FORWARDED_HOST),
         }
     }
+
+    /// The same as elements of `Forwarded` (RFC 7239 section 4): one for each address, and with the first, which is nearest
+    /// to the client, what it asked for.
+    fn elements(&self) -> Option<String> {
+        let chain = self.chain.as_deref()?;
+        let mut text = String::with_capacity(2 * chain.len() + 64);
+        for (index, entry) in chain.split(',').enumerate() {
+            if index > 0 {
+                text.push_str(", ");
+            }
+            // Writing to a String cannot fail.
+            let _ = match read_address(entry) {
+                Some(IpAddr::V4(addr)) => write!(text, "for={addr}"),
+                Some(IpAddr::V6(addr)) => write!(text, "for=\"[{addr}]\""),
+                None => write!(text, "for=unknown"),
+            };
+            if index == 0 {
+                for (name, value) in [(";host=", &self.host), (";proto=", &self.proto)] {
+                    if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()) {
+                        text.push_str(name);
+                        push_token_or_quoted(&mut text, value);
+                    }
+                }
+            }
+        }
+        Some(text)
+    }
 }
 
 /// Writes `Host`, `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`, appending to what a trusted peer sent.
+///
+/// `Forwarded` is written from the same values as the others, so that no app is told two stories: a proxy that keeps
+/// `X-Forwarded-For` mostly passes on whatever `Forwarded` its client made up.
 ///
 /// `Host` is what the client asked for, not the upstream's own address: applications build links and check `Origin` with
 /// it.
@@ -172,7 +200,8 @@ pub fn write(headers: &mut HeaderMap, received: &Received, hop: &Hop) {
     put(headers, HOST, hop.host.clone());
     let chain = appended(received.chain.as_deref(), Some(&hop.chain));
     put(headers, X_FORWARDED_FOR, chain);
-    let forwarded = appended(received.forwarded.as_deref(), hop.forwarded.as_ref());
+    let earlier = received.elements();
+    let forwarded = appended(earlier.as_deref(), hop.forwarded.as_ref());
     put(headers, FORWARDED, forwarded);
     let host = received.host.as_ref().or(hop.host.as_ref());
     put(headers, X_FORWARDED_HOST, host.cloned());
@@ -325,9 +354,37 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.1");
         assert_eq!(
             headers["forwarded"],
-            "for=1.1.1.1, for=10.0.0.1;host=app;proto=https"
+            "for=1.1.1.1;proto=http, for=2.2.2.2, for=10.0.0.1;host=app;proto=https"
         );
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "app");
+    }
+
+    #[test]
+    fn forwarded_tells_the_same_as_the_others() {
+        let check = |chain: &str, forwarded: &str, want: &str| {
+            let mut sent = HeaderMap::new();
+            for (name, value) in [("x-forwarded-for", chain), ("forwarded", forwarded)] {
+                if !value.is_empty() {
+                    sent.append(name, value.parse().unwrap());
+                }
+            }
+            sent.append("x-forwarded-host", "app:8443".parse().unwrap());
+            let headers = written(Received::from_trusted(&sent), "10.0.0.1", "app");
+            assert_eq!(headers["forwarded"], want);
+        };
+        let ours = "for=10.0.0.1;host=app;proto=https";
+        check(
+            "[2001:db8::1]:80, junk;x=\"y, 192.0.2.1:9",
+            "",
+            &format!("for=\"[2001:db8::1]\";host=\"app:8443\", for=unknown, for=192.0.2.1, {ours}"),
+        );
+        // What a client made up and a proxy passed on.
+        check(
+            "192.0.2.1",
+            "for=127.0.0.1",
+            &format!("for=192.0.2.1;host=\"app:8443\", {ours}"),
+        );
+        check("", "for=127.0.0.1", ours);
     }
 }

@@ -28,6 +28,10 @@ pub enum ProblemType {
     StoreUnavailable,
     /// A renewal is needed and the provider, which has to be asked first, does not answer.
     ProviderUnavailable,
+    /// Nobody can sign in now.
+    SignInUnavailable,
+    /// Sessions were to be ended, and it is not certain that they are.
+    EndUnconfirmed,
 }
 
 impl ProblemType {
@@ -40,6 +44,8 @@ impl ProblemType {
             ProblemType::CrossSite => "urn:vestibule:problem:cross-site",
             ProblemType::StoreUnavailable => "urn:vestibule:problem:store-unavailable",
             ProblemType::ProviderUnavailable => "urn:vestibule:problem:provider-unavailable",
+            ProblemType::SignInUnavailable => "urn:vestibule:problem:sign-in-unavailable",
+            ProblemType::EndUnconfirmed => "urn:vestibule:problem:end-unconfirmed",
         }
     }
 
@@ -53,6 +59,8 @@ impl ProblemType {
             ProblemType::StoreUnavailable | ProblemType::ProviderUnavailable => {
                 "Session cannot be renewed now"
             }
+            ProblemType::SignInUnavailable => "Signing in is not possible now",
+            ProblemType::EndUnconfirmed => "The session's end is not confirmed",
         }
     }
 }

@@ -19,7 +19,7 @@ use super::body::{Completion, request_body};
 use super::refusal::Refusal;
 use super::timeouts::{Activity, Socket};
 use super::worker::{Accepted, Shared};
-use super::{Addressed, Connection, Handler, Happening, Protocol, http1, http2, tls};
+use super::{Addressed, Connection, Handler, Happening, Protocol, RefusedHead, http1, http2, tls};
 use crate::body::Body;
 
 /// What the service of one connection needs.
@@ -138,18 +138,24 @@ impl Future for Draining<'_> {
 impl<H: Handler> Context<H> {
     /// The answer to a request that the handler never sees.
     pub(super) fn refuse(&self, refusal: Refusal) -> Response<Body> {
-        let request_id = self.tell_of(refusal);
+        self.refuse_known(refusal, None)
+    }
+
+    /// The same for a request whose head was well-formed.
+    fn refuse_known(&self, refusal: Refusal, head: Option<RefusedHead<'_>>) -> Response<Body> {
+        let request_id = self.tell_of(refusal, head);
         refusal.last_response(self.connection.protocol, &request_id)
     }
 
     /// Lets the handler hear of a refusal; the id that its answer carries.
-    fn tell_of(&self, refusal: Refusal) -> String {
+    fn tell_of(&self, refusal: Refusal, head: Option<RefusedHead<'_>>) -> String {
         let request_id = uuid::Uuid::now_v7().as_simple().to_string();
         let handler = &self.shared.handler;
         handler.refused(
             refusal.status,
             refusal.reason,
             &request_id,
+            head,
             &self.connection,
         );
         request_id
@@ -173,11 +179,17 @@ pub(super) async fn handle<H: Handler>(
         matches!((length, limits.body_bytes), (Some(length), Some(limit)) if length > limit);
     let (parts, body) = request.into_parts();
     let (body, completion) = request_body(body, limits.body_bytes, limits.body_idle_timeout);
-    if misdirected {
-        return (context.refuse(Refusal::MISDIRECTED), completion);
-    }
-    if too_large {
-        return (context.refuse(Refusal::TOO_LARGE), completion);
+    if misdirected || too_large {
+        let refusal = match misdirected {
+            true => Refusal::MISDIRECTED,
+            false => Refusal::TOO_LARGE,
+        };
+        let head = RefusedHead {
+            method: parts.method.as_str(),
+            host: &addressed.authority.host,
+            path: parts.uri.path(),
+        };
+        return (context.refuse_known(refusal, Some(head)), completion);
     }
     let request = Request::from_parts(parts, body);
     // Called in the very expression that waits: a variable would hold the future a second time.
@@ -194,7 +206,7 @@ pub(super) async fn handle<H: Handler>(
             context.shared.handler.happened(Happening::Panicked);
             tracing::error!(peer = %context.connection.peer, "a request handler panicked");
             // The request itself was well-formed: the next one on this connection can be served.
-            let request_id = context.tell_of(Refusal::BROKE);
+            let request_id = context.tell_of(Refusal::BROKE, None);
             Refusal::BROKE.response(&request_id)
         }
     };

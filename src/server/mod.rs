@@ -140,21 +140,33 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 
     /// Hears of a request that was refused before it could be handled (malformed, too large, too slow) or whose handling
-    /// panicked. `request_id` is what the answer carries.
+    /// panicked. `request_id` is what the answer carries, `head` what the request was for, if its head was well-formed.
     fn refused(
         &self,
         status: http::StatusCode,
         reason: &'static str,
         request_id: &str,
+        head: Option<RefusedHead<'_>>,
         connection: &Connection,
     ) {
-        let _ = (status, reason, request_id, connection);
+        let _ = (status, reason, request_id, head, connection);
     }
 
     /// Hears what becomes of connections, to count it. Must not wait.
     fn happened(&self, happening: Happening) {
         let _ = happening;
     }
+}
+
+/// What a refused request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedHead<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its host, lower case, without port.
+    pub host: &'a str,
+    /// Its path, without the query.
+    pub path: &'a str,
 }
 
 /// What becomes of connections, besides their requests.

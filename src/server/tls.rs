@@ -112,8 +112,6 @@ pub struct Config {
     /// What rustls serves with.
     pub(super) rustls: Arc<rustls::ServerConfig>,
     resolver: Arc<Resolver>,
-    /// What an operator should hear, such as an expired certificate.
-    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -122,6 +120,16 @@ impl Config {
     pub(super) fn covers(&self, server_name: &str, host: &str) -> bool {
         server_name == host || self.resolver.index(server_name) == self.resolver.index(host)
     }
+}
+
+/// When a certificate is valid: from and until; `None` when it does not say so readably.
+pub fn validity(leaf: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    names::validity(leaf)
+}
+
+/// Whether a certificate is for this host, a name or an address without brackets.
+pub fn is_for(leaf: &CertificateDer<'_>, host: &str) -> bool {
+    names::is_for(leaf, host)
 }
 
 /// Loads certificates and builds the TLS configuration. A self-signed certificate is kept in `self_signed_cache_dir`
@@ -136,7 +144,6 @@ fn load_at(
     now: Timestamp,
 ) -> Result<Config, TlsError> {
     let provider = Arc::new(provider());
-    let mut warnings = Vec::new();
     let mut resolver = Resolver {
         keys: Vec::new(),
         names: Names::default(),
@@ -152,7 +159,6 @@ fn load_at(
                 let chain = read_chain(&file.cert)?;
                 let key = read_key(&file.key)?;
                 let leaf = certified(chain, key, &provider, &file.cert, &file.key)?;
-                warnings.extend(validity_warning(&leaf, &file.cert, now));
                 resolver.add(leaf, &file.cert)?;
             }
         }
@@ -174,7 +180,6 @@ fn load_at(
     Ok(Config {
         rustls: Arc::new(config),
         resolver,
-        warnings,
     })
 }
 
@@ -260,22 +265,6 @@ fn certified(
         Err(_) => Err(TlsError::BadCertificate {
             path: cert_path.to_owned(),
         }),
-    }
-}
-
-fn validity_warning(leaf: &CertifiedKey, path: &Path, now: Timestamp) -> Option<String> {
-    let (not_before, not_after) = names::validity(leaf.cert.first()?)?;
-    let path = path.display();
-    if now > not_after {
-        Some(format!("{path}: this certificate has expired"))
-    } else if now < not_before {
-        Some(format!("{path}: this certificate is not valid yet"))
-    } else if now.plus(std::time::Duration::from_secs(7 * 86_400)) > not_after {
-        Some(format!(
-            "{path}: this certificate expires within seven days"
-        ))
-    } else {
-        None
     }
 }
 

@@ -27,8 +27,15 @@ impl Sessions {
         ending: Ending,
     ) -> Result<bool, StoreError> {
         let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_now(session, ending).await })
-            .await
+        self.detached(async move {
+            let at = sessions.clock.now();
+            let ended = sessions.end_now(session, ending.clone()).await;
+            if ended.is_err() {
+                sessions.end_later(RevocationTarget::Session(session), ending, at);
+            }
+            ended
+        })
+        .await
     }
 
     /// Ends all sessions of a user that began until now; how many there were.
@@ -42,16 +49,31 @@ impl Sessions {
             provider: provider.to_owned(),
             user: user.to_owned(),
         };
-        let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_many(target, ending).await })
-            .await
+        self.end_all_of(target, ending).await
     }
 
     /// Ends all sessions that began until now; how many there were.
     pub async fn end_all(self: &Arc<Self>, ending: Ending) -> Result<usize, StoreError> {
+        self.end_all_of(RevocationTarget::All, ending).await
+    }
+
+    async fn end_all_of(
+        self: &Arc<Self>,
+        target: RevocationTarget,
+        ending: Ending,
+    ) -> Result<usize, StoreError> {
         let sessions = Arc::clone(self);
-        self.detached(async move { sessions.end_many(RevocationTarget::All, ending).await })
-            .await
+        self.detached(async move {
+            let at = sessions.clock.now();
+            let ended = sessions
+                .end_many(target.clone(), ending.clone(), at, false)
+                .await;
+            if ended.is_err() {
+                sessions.end_later(target, ending, at);
+            }
+            ended
+        })
+        .await
     }
 
     pub(super) async fn detached<T: Send + 'static>(
@@ -146,7 +168,7 @@ impl Sessions {
     }
 
     /// Marks the record; the identity of a session that was live.
-    async fn mark(
+    pub(super) async fn mark(
         &self,
         session: SessionId,
         now: Timestamp,
@@ -173,15 +195,18 @@ impl Sessions {
         ))
     }
 
-    async fn end_many(
+    /// Ends what began until `at`, when it was asked for: just now, or `late`, because the store failed then.
+    pub(super) async fn end_many(
         &self,
         target: RevocationTarget,
         ending: Ending,
+        at: Timestamp,
+        late: bool,
     ) -> Result<usize, StoreError> {
-        let now = self.clock.now();
+        let now = if late { self.clock.now() } else { at };
         let revocation = RevocationRecord {
             target,
-            at: now,
+            at,
             until: self.forgotten_at(now),
         };
         self.obey(&revocation);
@@ -195,9 +220,13 @@ impl Sessions {
             RevocationTarget::User { provider, user } => Some((provider.as_str(), user.as_str())),
             RevocationTarget::All | RevocationTarget::Session(_) => None,
         };
-        let live = self
+        let mut live = self
             .timed_for(LIST_PATIENCE, self.store.sessions(user, now))
             .await?;
+        if late {
+            // Whoever signed in since is not meant.
+            live.retain(|record| record.created_at <= at);
+        }
         let mut ended = 0;
         // In groups, which share commits.
         for group in live.chunks(256) {

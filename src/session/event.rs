@@ -1,7 +1,7 @@
 //! What the engine tells those who watch: audit, metrics, logs. Must not contain a token.
 
-use super::Ending;
 use super::provider::ProviderAnswer;
+use super::{By, Ending};
 use crate::auth::rotation::Refusal;
 use crate::auth::{Generation, SessionId};
 
@@ -96,6 +96,8 @@ pub enum SessionEvent {
     KeyRotated {
         /// Its id.
         kid: String,
+        /// At whose request.
+        by: By,
     },
     /// The store did not answer when it was needed.
     StoreUnavailable,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::end::MARGIN;
-use super::{SessionEvent, Sessions};
+use super::{By, SessionEvent, Sessions};
 use crate::auth::access_token::Expect;
 use crate::auth::keyset::{KeyError, KeySet, StoredKey};
 use crate::clock::Timestamp;
@@ -138,20 +138,21 @@ impl Sessions {
         &self.expect
     }
 
-    /// What may be told of the keys.
+    /// What may be told of the keys that sign or verify; those whose time is over lie in the store until the next sweep.
     pub async fn key_list(&self) -> Vec<KeyInfo> {
-        self.keys
-            .stored
-            .lock()
-            .await
+        let now = self.clock.now();
+        let stored = self.keys.stored.lock().await;
+        let in_force = |key: &&StoredKey| key.retires_at.is_none_or(|at| now < at);
+        stored
             .record
             .iter()
+            .filter(in_force)
             .map(Into::into)
             .collect()
     }
 
     /// Makes a new signing key and puts it in force; returns its id.
-    pub async fn rotate_keys(&self, now: Timestamp) -> Result<String, KeysError> {
+    pub async fn rotate_keys(&self, by: By, now: Timestamp) -> Result<String, KeysError> {
         let mut stored = self.keys.stored.lock().await;
         for _ in 0..TRIES {
             let next = rotated(&stored.record, self.settings.access_ttl, now)?;
@@ -164,8 +165,10 @@ impl Sessions {
                 Some(kept) => {
                     *stored = kept;
                     self.publish(set);
-                    self.observer
-                        .observe(&SessionEvent::KeyRotated { kid: kid.clone() });
+                    self.observer.observe(&SessionEvent::KeyRotated {
+                        kid: kid.clone(),
+                        by,
+                    });
                     return Ok(kid);
                 }
                 None => *stored = self.timed(self.store.keys()).await?,
@@ -194,8 +197,10 @@ impl Sessions {
         }
         // Meanwhile another node's may have been read.
         self.publish(KeySet::new(std::slice::from_ref(&key), now)?);
-        self.observer
-            .observe(&SessionEvent::KeyRotated { kid: key.kid });
+        self.observer.observe(&SessionEvent::KeyRotated {
+            kid: key.kid,
+            by: By::Gateway,
+        });
         Ok(())
     }
 

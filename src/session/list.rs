@@ -25,6 +25,18 @@ impl Sessions {
         Ok(live)
     }
 
+    /// All live sessions, asked of the store; without those that this node knows to be over and the store does not, yet.
+    pub async fn live(&self, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut live = self.store.sessions(None, now).await?;
+        live.retain(|record| !self.has_ended(record));
+        Ok(live)
+    }
+
+    /// Whether a session was ended, by its record or by what this node was told.
+    pub fn has_ended(&self, record: &SessionRecord) -> bool {
+        record.revoked_at.is_some() || self.revocations.concerns_record(record)
+    }
+
     /// Ends all live sessions of a person but `kept`; how many there were.
     pub async fn end_others(
         self: &Arc<Self>,

@@ -14,6 +14,7 @@ mod feed;
 mod flight;
 mod issue;
 mod keys;
+mod late;
 mod list;
 mod provider;
 mod renew;
@@ -41,7 +42,7 @@ use crate::auth::refresh_token::MasterKeys;
 use crate::auth::rotation::{Lineage, Refusal, SessionRecord, Windows};
 use crate::auth::{Client, Generation, Identity, SessionId, Subject};
 use crate::clock::{Clock, Timestamp};
-use crate::store::{Replaced, Revision, Store, StoreError, Stored};
+use crate::store::{Replaced, Revision, RevocationTarget, Store, StoreError, Stored};
 
 pub use ending::{By, Ending, Reason};
 pub use event::{Observer, SessionEvent};
@@ -224,6 +225,8 @@ pub struct Sessions {
     streams: Streams,
     acknowledgements: Acknowledgements,
     following: Arc<Following>,
+    /// Ends that the store has yet to confirm.
+    unconfirmed: DashMap<RevocationTarget, ()>,
     /// Renewals under way.
     flights: DashMap<flight::FlightKey, flight::Flight>,
     /// Flights of one session take turns.
@@ -276,6 +279,7 @@ impl Sessions {
             revocations,
             acknowledgements,
             following: Arc::default(),
+            unconfirmed: DashMap::new(),
             control,
         });
         sessions.load_revocations().await?;

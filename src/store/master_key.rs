@@ -11,6 +11,7 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::{embedded, owner};
 use crate::units::Secret;
 
 /// The name of the file within the store's folder.
@@ -29,6 +30,15 @@ pub enum MasterKeyError {
         path: String,
         /// Why.
         source: io::Error,
+    },
+    /// A store is there, and the key that it was sealed under is not.
+    #[error(
+        "the master key {path} is missing, and there is a store that was sealed under it; restore the key from where you keep \
+         a copy. To give up accounts and sessions and begin anew, move the store away"
+    )]
+    Missing {
+        /// The file.
+        path: String,
     },
     /// Others than its owner may read the file.
     #[error(
@@ -66,12 +76,19 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Reads the master key in the store's folder, or makes one when there is no file. The folder is made when missing, with
-/// mode 0700.
+/// Reads the master key in the store's folder, or makes one when there is neither a key nor a store. The folder is made when
+/// missing, with mode 0700.
 pub fn master_key(folder: &Path) -> Result<Secret, MasterKeyError> {
     let path = folder.join(FILE_NAME);
+    // Looked for first: whoever makes a store has made its key before.
+    let has_store = fs::symlink_metadata(folder.join(embedded::FILE_NAME)).is_ok();
     match read(&path) {
         Err(MasterKeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            if has_store {
+                return Err(MasterKeyError::Missing {
+                    path: path.display().to_string(),
+                });
+            }
             make(folder, &path)?;
             read(&path)
         }
@@ -137,6 +154,7 @@ fn make(folder: &Path, path: &Path) -> Result<(), MasterKeyError> {
             .create_new(true)
             .mode(0o600)
             .open(&half)?;
+        owner::as_folder(&file, folder)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         match fs::hard_link(&half, path) {
@@ -165,6 +183,18 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(embedded::FILE_NAME), "a store").unwrap();
+        let refusal = master_key(folder.path()).unwrap_err();
+        assert!(
+            matches!(refusal, MasterKeyError::Missing { .. }),
+            "{refusal}"
+        );
+        assert!(!folder.path().join(FILE_NAME).exists());
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod embedded;
 mod feed;
 pub mod master_key;
+mod owner;
 mod record;
 pub mod redis;
 mod seal;
@@ -50,7 +51,7 @@ pub async fn open(
     previous: &[Secret],
     clock: &Clock,
 ) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match kind {
+    let store: Arc<dyn Store> = match kind {
         Kind::Embedded => Arc::new(Embedded::open(folder, master, previous)?),
         #[cfg(feature = "redis")]
         Kind::Redis(settings) => Arc::new(
@@ -63,7 +64,31 @@ pub async fn open(
                 "this build has no Redis store".to_owned(),
             ));
         }
-    })
+    };
+    if !previous.is_empty()
+        && let Err(error) = seal_keys_anew(&*store).await
+    {
+        tracing::warn!(%error, "the signing keys could not be sealed under the present master key; keep `secret.previous`");
+    }
+    Ok(store)
+}
+
+/// How often keys are sealed anew because another node changed them meanwhile.
+const TRIES: usize = 8;
+
+/// Seals the signing keys under the current master key, so that the former one need not be known once no refresh token of
+/// it is left. What fails now is done at the next start; until then the former one opens them.
+async fn seal_keys_anew(store: &dyn Store) -> Result<(), StoreError> {
+    for _ in 0..TRIES {
+        if !store.keys_need_sealing_anew().await? {
+            return Ok(());
+        }
+        let Stored { record, revision } = store.keys().await?;
+        if let Replaced::Committed(_) = store.replace_keys(&record, revision).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// What a store call returns.
@@ -262,6 +287,9 @@ pub trait Store: Send + Sync + 'static {
         keys: &'a [StoredKey],
         expected: Revision,
     ) -> StoreFuture<'a, Replaced>;
+
+    /// Whether a signing key is still sealed under a former master key; [`Store::replace_keys`] seals all anew.
+    fn keys_need_sealing_anew(&self) -> StoreFuture<'_, bool>;
 
     /// What other nodes on the same store do, from now on; each call gives a feed of its own. `None`: the store has one node
     /// only. To be called within a runtime, which then does the reading. [`Store::put_revocation`] and

@@ -9,6 +9,10 @@ use crate::auth::keyset::StoredKey;
 use crate::clock::Timestamp;
 use crate::units::Secret;
 
+/// Why signing keys cannot be opened.
+pub(super) const OTHER_MASTER_KEY: &str = "its signing keys were sealed under another master key; put that one back, or list it in \
+    `secret.previous` and start once with it: they are then sealed anew";
+
 /// A signing key as it lies in a store.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SealedKey {
@@ -55,6 +59,13 @@ impl KeySeal {
             .collect()
     }
 
+    /// Whether one of them is sealed under a former master key, which then cannot be given up yet.
+    pub(super) fn needs_sealing_anew(&self, sealed: &[SealedKey]) -> bool {
+        sealed
+            .iter()
+            .any(|key| open_with(&self.current, &key.kid, &key.sealed).is_none())
+    }
+
     /// What [`KeySeal::seal_all`] sealed, in the same order; `None` when one of them opens under no master key.
     pub(super) fn open_all(&self, mut sealed: Vec<SealedKey>) -> Option<Vec<StoredKey>> {
         sealed.sort_by_key(|key| key.place);
@@ -85,21 +96,23 @@ impl KeySeal {
 
     /// What `seal` sealed, under any of the master keys; `None` if none of them did.
     fn open(&self, kid: &str, sealed: &[u8]) -> Option<Secret> {
-        let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
-        self.all.iter().find_map(|key| {
-            let mut private = sealed.to_vec();
-            let opened = key
-                .open_in_place(
-                    Nonce::assume_unique_for_key(*nonce),
-                    Aad::from(kid.as_bytes()),
-                    &mut private,
-                )
-                .ok()
-                .map(|bytes| bytes.len())?;
-            private.truncate(opened);
-            Some(Secret::new(private))
-        })
+        self.all.iter().find_map(|key| open_with(key, kid, sealed))
     }
+}
+
+fn open_with(key: &RandomizedNonceKey, kid: &str, sealed: &[u8]) -> Option<Secret> {
+    let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
+    let mut private = sealed.to_vec();
+    let opened = key
+        .open_in_place(
+            Nonce::assume_unique_for_key(*nonce),
+            Aad::from(kid.as_bytes()),
+            &mut private,
+        )
+        .ok()
+        .map(|bytes| bytes.len())?;
+    private.truncate(opened);
+    Some(Secret::new(private))
 }
 
 /// A key for this purpose alone (RFC 5869); refresh tokens are sealed under another.

@@ -34,7 +34,11 @@ async fn a_change_reaches_a_session_at_its_next_renewal() {
     gateway
         .until_logged(&[
             "account_changed",
+            "\"user\":\"alice\"",
             "\"change\":\"changed\"",
+            "\"fields\":\"email,name,groups\"",
+            "\"groups_added\":\"admins\"",
+            "\"groups_removed\":\"staff\"",
             "\"by\":\"command line\"",
         ])
         .await;
@@ -55,7 +59,14 @@ async fn a_change_reaches_a_session_at_its_next_renewal() {
     assert_eq!(app.last().one("x-forwarded-groups"), Some("writers,admins"));
     assert_eq!(alice.get("/staff").await.status, 403);
 
+    // What is so already is no change; the next line is told after it would have been.
+    done(&gateway.command(&["user", "change", "Alice", "--email", "alice@new.example"]));
+    done(&gateway.command(&["user", "unblock", "Alice"]));
     done(&gateway.command(&["user", "change", "alice", "--no-groups", "--no-email"]));
+    gateway
+        .until_logged(&["account_changed", "\"fields\":\"email,groups\""])
+        .await;
+    assert_eq!(gateway.logged(&["account_changed"]).len(), 2);
     gateway.outlive_access_token();
     assert_eq!(alice.get("/").await.status, 200);
     assert_eq!(app.last().one("x-forwarded-email"), None);

@@ -390,6 +390,10 @@ async fn sessions_are_listed_and_ended_from_the_command_line() {
     }
     let hers = gateway.command(&["session", "list", "--user", "alice", "--json"]);
     assert!(!json(&hers).to_string().contains(&bob.session()));
+    let folded = gateway.command(&["session", "list", "--user", "ALICE", "--json"]);
+    assert_eq!(json(&folded), json(&hers), "as `session revoke` does");
+    let (_, asked) = gateway.admin("/api/v1/sessions?user=Alice").await;
+    assert!(asked.contains(&one.session()), "{asked}");
 
     let (first, second) = (one.session(), two.session());
     assert_eq!(code(&gateway.command(&["session", "revoke", &first])), 0);
@@ -440,7 +444,18 @@ async fn keys_are_rotated_without_anybody_noticing() {
         "{}",
         out(&listed)
     );
+    gateway
+        .until_logged(&["key_rotated", "\"by\":\"command line\""])
+        .await;
     gateway.outlive_access_token();
+    gateway.outlive_access_token();
+    let listed = gateway.command(&["keys", "list", "--json"]);
+    assert_eq!(
+        json(&listed).as_array().map(Vec::len),
+        Some(1),
+        "a key whose time is over verifies nothing: {}",
+        out(&listed)
+    );
     assert_eq!(alice.get("/").await.status, 200);
     assert_eq!(bob.get("/").await.status, 200);
 }
@@ -503,7 +518,12 @@ fn explain_says_what_would_happen() {
         alice.to_lowercase().contains("x-forwarded-user: alice"),
         "{alice}"
     );
-    assert!(said(&["explain", "GET", "https://app.test/staff", "--user", "bob"]).contains("403"));
+    assert!(!alice.contains("--group"), "{alice}");
+    let bob = said(&["explain", "GET", "https://app.test/staff", "--user", "bob"]);
+    assert!(
+        bob.contains("403") && bob.contains("name the person's groups with --group"),
+        "{bob}"
+    );
     assert!(said(&["explain", "GET", "https://app.test/public/../admin"]).contains("400"));
     let public = said(&["explain", "GET", "https://app.test/public/x", "--json"]);
     assert!(serde_json::from_str::<Value>(&public).is_ok(), "{public}");

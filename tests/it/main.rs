@@ -39,6 +39,7 @@ mod oidc_login;
 mod outage;
 mod own_sessions;
 mod proxying;
+mod safekeeping;
 mod sign_in;
 mod stalls;
 mod store;

@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
+use crate::harness::browser::{as_fetch, sign_in_form};
 use crate::harness::wait::until;
-use crate::harness::{ACCESS, App, Gateway, PASSWORD};
+use crate::harness::{ACCESS, App, Ask, Gateway, PASSWORD};
 
 /// From now on the gateway can write to no file (as on a full disk), or to all of them again.
 fn disk(gateway: &Gateway, limit: &str) {
@@ -58,6 +59,51 @@ async fn a_disk_that_cannot_be_written_signs_nobody_out() {
     );
     assert!(!answer.sets_cookies());
     assert_eq!(fresh.jar(), freshs);
+    // Each is told what could not be done, and nobody that their sign-in is not affected.
+    let other = gateway.anon();
+    let form = |target: &str, body: bytes::Bytes| {
+        Ask::post(target, body).header("content-type", "application/x-www-form-urlencoded")
+    };
+    for (ask, problem, title, page, korean) in [
+        (
+            form("/.auth/logout", bytes::Bytes::new()),
+            "urn:vestibule:problem:end-unconfirmed",
+            "The session's end is not confirmed",
+            "Not confirmed yet",
+            "아직 확인되지 않았습니다",
+        ),
+        (
+            form("/.auth/login", sign_in_form("alice", PASSWORD, "/").body),
+            "urn:vestibule:problem:sign-in-unavailable",
+            "Signing in is not possible now",
+            "You cannot sign in right now",
+            "지금은 로그인할 수 없습니다",
+        ),
+    ] {
+        let browser = if title.contains("end") {
+            &fresh
+        } else {
+            &other
+        };
+        let program = browser.send(as_fetch(ask.clone())).await;
+        assert_eq!(program.status, 503);
+        assert_eq!(program.json()["type"], problem);
+        assert_eq!(program.json()["title"], title);
+        for (language, words) in [("en", page), ("ko", korean)] {
+            let ask = ask
+                .clone()
+                .header("sec-fetch-site", "same-origin")
+                .header("sec-fetch-mode", "navigate")
+                .header("accept", "text/html")
+                .header("accept-language", language);
+            let answer = browser.send(ask).await;
+            assert_eq!(answer.status, 503);
+            assert!(answer.text().contains(words), "{}", answer.text());
+            for wrong in ["not affected", "영향이 없으니"] {
+                assert!(!answer.text().contains(wrong), "{}", answer.text());
+            }
+        }
+    }
 
     disk(&gateway, "unlimited:");
     until("renewals to work again by themselves", async || {
@@ -67,6 +113,10 @@ async fn a_disk_that_cannot_be_written_signs_nobody_out() {
     })
     .await;
     assert_eq!(bob.generation(), 1);
+    // What nobody could be told in time comes to be all the same, and the audit stream says so.
+    gateway
+        .until_logged(&["audit", "\"revoked\"", "signed out", "itself"])
+        .await;
     alice.drop_cookie(ACCESS);
     assert_eq!(alice.get("/").await.status, 200);
     assert!(matches!(fresh.sign_out().await.status, 200 | 204 | 303));

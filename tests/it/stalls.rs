@@ -558,6 +558,24 @@ async fn sizes_have_limits_and_the_right_answer() {
         assert_eq!(answer.status, 413);
     }
     assert!(app.seen().is_empty(), "a body over the limit arrived");
+    // Its head was read, and the access line says what it was for; with a length or without.
+    gateway
+        .until_logged(&[
+            "access",
+            "\"POST\"",
+            "\"app.test\"",
+            "\"/public\"",
+            "413",
+            "malformed",
+        ])
+        .await;
+    let chunk = format!("10400\r\n{}\r\n0\r\n\r\n", "x".repeat(0x10400));
+    let chunked =
+        format!("POST /public/chunked HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n{chunk}");
+    assert_eq!(raw(chunked).await, 413);
+    let line = gateway.until_logged(&["access", "/public/chunked"]).await;
+    assert!(line.contains("413") && line.contains("malformed"), "{line}");
+    app.forget();
     assert_eq!(
         gateway
             .door()

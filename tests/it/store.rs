@@ -72,6 +72,14 @@ async fn a_restored_backup_brings_accounts_back_and_nothing_that_was_ended_or_sp
     gateway.until_logged(&["audit", "store_backup"]).await;
     assert_eq!(alice.get("/").await.status, 200, "a backup disturbs nobody");
     refused(&gateway.command(&["store", "backup", &path]), "--force");
+    let nowhere = gateway.folder.join("none/today.backup");
+    refused(
+        &gateway.command(&["store", "backup", nowhere.to_str().unwrap()]),
+        &format!(
+            "there is no folder {}",
+            gateway.folder.join("none").display()
+        ),
+    );
     assert_eq!(
         std::fs::read(&file).unwrap(),
         bytes,
@@ -100,6 +108,11 @@ async fn a_restored_backup_brings_accounts_back_and_nothing_that_was_ended_or_sp
     let aside = files(&data, "store.redb.replaced-");
     assert_eq!(aside.len(), 1, "the store that was there is kept");
     assert_eq!(std::fs::read(&aside[0]).unwrap(), before);
+    let name = aside[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(
+        name.starts_with("store.redb.replaced-20") && name.contains('T'),
+        "dated: {name}"
+    );
     assert!(files(&data, ".store-").is_empty(), "nothing half is left");
 
     gateway.start_again();

@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::store::{from_environment, read_file};
+use super::store::{from_environment, secret_file};
 use super::{Reader, server};
 use crate::admin::{Access, Settings, Token};
 use crate::config::DEFAULT_ADMIN;
@@ -54,7 +54,7 @@ fn token(reader: &Reader<'_>, table: &Section<'_>) -> Option<Token> {
         }
         (Some(file), None) => {
             let hint = "make one with `openssl rand -base64 33`, readable by the user who runs vestibule alone";
-            let bytes = read_file(reader, file.span(), file.get_ref(), hint)?;
+            let bytes = secret_file(reader, file.span(), file.get_ref(), hint)?;
             (file, bytes)
         }
         (None, Some(env)) => {

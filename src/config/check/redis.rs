@@ -2,7 +2,7 @@
 //! file itself, and are never shown.
 
 use super::Reader;
-use super::store::{from_environment, read_file};
+use super::store::{from_environment, read_file, secret_file};
 use crate::config::file::Section;
 use crate::store::redis::{Address, Settings};
 use crate::units::Secret;
@@ -134,7 +134,7 @@ pub(super) fn secret(
             );
             return None;
         }
-        (Some(text), None) => read_file(reader, text.span(), text.get_ref(), hint)?,
+        (Some(text), None) => secret_file(reader, text.span(), text.get_ref(), hint)?,
         (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
         (None, None) => return None,
     };

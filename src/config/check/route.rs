@@ -268,6 +268,22 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access) -> Allow {
         users: list("users"),
         emails: list("emails"),
     };
+    // An empty list beside a filled one adds nobody. A rule without any name would admit everybody, and reads as nobody.
+    let names_nobody = allow.entries().all(|(key, value)| {
+        matches!(*key.get_ref(), "groups" | "users" | "emails")
+            && value
+                .get_ref()
+                .as_array()
+                .is_some_and(|list| list.is_empty())
+    });
+    if allow.is_present() && names_nobody {
+        reader.problems.error(
+            table.key_span("allow").unwrap_or(table.span()),
+            "`route.allow` names nobody",
+            "name groups, users or emails; leave `allow` out to admit everybody who is signed in",
+        );
+        return lists;
+    }
     if lists != Allow::default() && access != Access::Authenticated {
         let span = table.key_span("allow").unwrap_or(table.span());
         reader.problems.error(

@@ -204,6 +204,7 @@ mod tests {
         let problems = Problems::default();
         let reader = Reader {
             problems: &problems,
+            purpose: super::super::Purpose::Serve,
             folder: std::path::Path::new(""),
         };
         let empty = DeTable::parse("").unwrap();

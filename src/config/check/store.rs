@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Reader, redis};
+use super::{Purpose, Reader, files, redis};
 use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
@@ -48,6 +48,11 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
         }),
         None => None,
     };
+    let path = path.unwrap_or_else(|| reader.path(defaults::value("store.path")));
+    if reader.purpose == Purpose::Serve {
+        let span = table.value("path").map_or(table.span(), Spanned::span);
+        files::writable(reader, span, &path);
+    }
     let secret = root.section("secret");
     if shared && secret.value("file").is_none() && secret.value("env").is_none() {
         reader.problems.error(
@@ -58,7 +63,7 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
     }
     StoreSettings {
         kind,
-        path: path.unwrap_or_else(|| reader.path(defaults::value("store.path"))),
+        path,
         master: master(reader, &secret),
         previous: previous(reader, &secret),
     }
@@ -125,11 +130,22 @@ fn previous_key(reader: &Reader<'_>, item: &Spanned<DeValue<'_>>) -> Option<Secr
 fn from_file(reader: &Reader<'_>, span: Range<usize>, file: &str) -> Option<Secret> {
     let hint =
         "make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone";
-    let bytes = read_file(reader, span.clone(), file, hint)?;
+    let bytes = secret_file(reader, span.clone(), file, hint)?;
     long_enough(reader, span, bytes)
 }
 
-/// A secret's bytes, without the line end of a text.
+/// A secret's bytes, without the line end of a text; with a word about who else could have read or written them.
+pub(super) fn secret_file(
+    reader: &Reader<'_>,
+    span: Range<usize>,
+    file: &str,
+    hint: &str,
+) -> Option<Vec<u8>> {
+    let bytes = read_file(reader, span.clone(), file, hint)?;
+    files::kept_from_others(reader, span, &reader.path(file)).then_some(bytes)
+}
+
+/// A file's bytes, without the line end of a text.
 pub(super) fn read_file(
     reader: &Reader<'_>,
     span: Range<usize>,

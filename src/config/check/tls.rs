@@ -1,15 +1,18 @@
 //! `[tls]`: where certificates come from; files are opened here so that `vestibule check` finds what `run` would.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use toml::Spanned;
 
-use super::Reader;
+use super::{Purpose, Reader, files, names};
+use crate::clock::{Clock, Timestamp};
 use crate::config::Origin;
 use crate::config::file::Section;
-use crate::server::tls::{CertificateFiles, Settings};
+use crate::server::tls::{self, CertificateFiles, Settings};
 
 pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>, origin: &Origin) -> Settings {
     let table = root.section("tls");
@@ -57,12 +60,17 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>, origin: &Origin)
         );
     }
     if has_certificates {
-        return Settings::Files(
-            certificates
-                .iter()
-                .filter_map(|table| certificate(reader, table))
-                .collect(),
-        );
+        if reader.purpose == Purpose::Operate {
+            return Settings::Files(Vec::new());
+        }
+        let usable: Vec<Usable> = certificates
+            .iter()
+            .filter_map(|table| certificate(reader, table))
+            .collect();
+        if usable.len() == certificates.len() {
+            every_host_is_covered(reader, root, &usable);
+        }
+        return Settings::Files(usable.into_iter().map(|usable| usable.files).collect());
     }
     Settings::SelfSigned {
         names: self_signed_names(origin),
@@ -80,7 +88,13 @@ fn self_signed_names(origin: &Origin) -> Vec<String> {
     names
 }
 
-fn certificate(reader: &Reader<'_>, table: &Section<'_>) -> Option<CertificateFiles> {
+/// A certificate that can be served.
+struct Usable {
+    files: CertificateFiles,
+    leaf: CertificateDer<'static>,
+}
+
+fn certificate(reader: &Reader<'_>, table: &Section<'_>) -> Option<Usable> {
     let cert = reader.required(table, "cert");
     let key = reader.required(table, "key");
     let (cert, key) = (cert?, key?);
@@ -103,8 +117,96 @@ fn certificate(reader: &Reader<'_>, table: &Section<'_>) -> Option<CertificateFi
         );
         return None;
     }
+    if !files::kept_from_others(reader, key.span(), &files.key) {
+        return None;
+    }
+    let leaf = chain.first()?.clone();
     matching(reader, &cert, &key, chain, private);
-    Some(files)
+    in_time(reader, &cert, &files, &leaf);
+    Some(Usable { files, leaf })
+}
+
+/// How long before its end a certificate is warned about: time enough to renew it by hand.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+fn in_time(
+    reader: &Reader<'_>,
+    cert: &Spanned<&str>,
+    files: &CertificateFiles,
+    leaf: &CertificateDer<'_>,
+) {
+    let Some((not_before, not_after)) = tls::validity(leaf) else {
+        return;
+    };
+    let now = Clock::System.now();
+    let shown = files.cert.display();
+    let (message, hint) = if now > not_after {
+        (
+            format!("the certificate {shown} expired on {}", day(not_after)),
+            "browsers refuse it: renew it, then restart the gateway",
+        )
+    } else if now < not_before {
+        (
+            format!(
+                "the certificate {shown} is not valid before {}",
+                day(not_before)
+            ),
+            "browsers refuse it until then: look at this machine's clock, or use another certificate",
+        )
+    } else if now.plus(SOON) > not_after {
+        (
+            format!("the certificate {shown} expires on {}", day(not_after)),
+            "renew it, then restart the gateway",
+        )
+    } else {
+        return;
+    };
+    reader.problems.warning(cert.span(), message, hint);
+}
+
+/// A day in UTC.
+fn day(at: Timestamp) -> String {
+    jiff::Timestamp::from_second(at.as_secs()).map_or_else(
+        |_| format!("{} s", at.as_secs()),
+        |at| at.strftime("%Y-%m-%d").to_string(),
+    )
+}
+
+/// The origin and every route's host are in some certificate, or browsers refuse what they get.
+fn every_host_is_covered(reader: &Reader<'_>, root: &Section<'_>, usable: &[Usable]) {
+    let mut hosts: Vec<(String, Range<usize>)> = Vec::new();
+    if let Some(text) = root.section("server").text("origin")
+        && let Ok(origin) = names::origin(text.get_ref())
+    {
+        hosts.push((origin.host, text.span()));
+    }
+    for route in root.sections("route") {
+        if let Some(text) = route.text("host")
+            && let Ok(host) = names::host(text.get_ref())
+            && !hosts.iter().any(|(known, _)| *known == host)
+        {
+            hosts.push((host, text.span()));
+        }
+    }
+    for (host, span) in hosts {
+        let covered = usable
+            .iter()
+            .any(|usable| tls::is_for(&usable.leaf, host.trim_matches(['[', ']'])));
+        if !covered {
+            let files: Vec<_> = usable
+                .iter()
+                .map(|usable| usable.files.cert.display().to_string())
+                .collect();
+            reader.problems.warning(
+                span,
+                format!("no certificate is for {host}"),
+                &format!(
+                    "browsers refuse what they get for it: is another host meant, or another certificate than {}?",
+                    files.join(", ")
+                ),
+            );
+        }
+    }
 }
 
 fn readable<T>(
@@ -119,6 +221,16 @@ fn readable<T>(
         Err(error) => error,
     };
     let shown = path.display();
+    if has_passphrase(&path) {
+        reader.problems.error(
+            text.span(),
+            format!("the {what} {shown} has a passphrase"),
+            &format!(
+                "there is nobody to ask for it: write the key without one, `umask 077; openssl pkey -in {shown} -out NEW`, and name that file"
+            ),
+        );
+        return None;
+    }
     match error {
         pem::Error::Io(error) => reader.problems.error(
             text.span(),
@@ -137,6 +249,21 @@ fn readable<T>(
         ),
     }
     None
+}
+
+/// Whether a file holds an encrypted private key, in the form of PKCS #8 or in the older one (RFC 1421 section 4.6.1.1).
+fn has_passphrase(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut head = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(64 << 10).read_to_end(&mut head));
+    let text = zeroize::Zeroizing::new(String::from_utf8_lossy(&head).into_owned());
+    zeroize::Zeroize::zeroize(&mut head);
+    read.is_ok()
+        && text.lines().any(|line| {
+            line.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+                || line.starts_with("Proc-Type: 4,ENCRYPTED")
+        })
 }
 
 /// Whether the key belongs to the first certificate of the chain.

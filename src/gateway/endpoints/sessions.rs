@@ -118,7 +118,7 @@ pub(super) async fn end_one(
             .sessions
             .end(session, present.ends_another(context))
             .await
-            .map_err(GatewayError::Store)?,
+            .map_err(GatewayError::End)?,
         None => false,
     };
     let mut response = match (asked.person(), ended) {
@@ -160,7 +160,7 @@ pub(super) async fn end_others(
             context.now,
         )
         .await
-        .map_err(GatewayError::Store)?;
+        .map_err(GatewayError::End)?;
     let mut response = if asked.person() {
         pages::see_other(&format!("{PLACE}?others-ended"))
     } else {
@@ -182,7 +182,7 @@ async fn sign_out(
         .sessions
         .end(session, ending(context, Reason::SignedOut))
         .await
-        .map_err(GatewayError::Store)?;
+        .map_err(GatewayError::End)?;
     let event = AuditEvent::SignedOut {
         user: Some(&present.subject.identity().user),
         session,

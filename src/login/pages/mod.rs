@@ -19,7 +19,7 @@ use http::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::login::language::Language;
-use crate::login::problem::retry_after_value;
+use crate::login::problem::{ProblemType, retry_after_value};
 use crate::login::return_to::{AllowedHosts, ReturnTo};
 
 pub use assets::asset;
@@ -195,6 +195,22 @@ pub fn sign_out(view: &View<'_>, user: Option<&str>) -> Response<Body> {
     answer(StatusCode::OK, view.language, &html, std::iter::empty())
 }
 
+/// `GET /.auth/logout` without any session: there is nothing to end.
+pub fn nobody_to_sign_out(view: &View<'_>) -> Response<Body> {
+    let text = Texts::of(view.language);
+    let html = MessagePage {
+        frame: Frame::new(view, text.nobody),
+        message: text.nobody_message,
+        status: None,
+        user: None,
+        action: Some(Link {
+            href: "/.auth/login",
+            text: text.sign_in,
+        }),
+    };
+    answer(StatusCode::OK, view.language, &html, std::iter::empty())
+}
+
 /// After signing out.
 pub fn signed_out(view: &View<'_>) -> Response<Body> {
     let text = Texts::of(view.language);
@@ -234,10 +250,15 @@ pub fn not_allowed(view: &View<'_>, user: &str) -> Response<Body> {
     )
 }
 
-/// The page for any other error status. `retry_after` is also sent as a header.
-pub fn error(view: &View<'_>, status: StatusCode, retry_after: Option<Duration>) -> Response<Body> {
+/// The page for any other error. `retry_after` is also sent as a header.
+pub fn error(
+    view: &View<'_>,
+    status: StatusCode,
+    problem: ProblemType,
+    retry_after: Option<Duration>,
+) -> Response<Body> {
     let text = Texts::of(view.language);
-    let (title, message) = text.of_status(status);
+    let (title, message) = text.of_problem(problem, status);
     let mut frame = Frame::new(view, title);
     frame.request_id = Some(view.request_id);
     let html = MessagePage {
@@ -245,7 +266,10 @@ pub fn error(view: &View<'_>, status: StatusCode, retry_after: Option<Duration>)
         message,
         status: Some(status.as_u16()),
         user: None,
-        action: None,
+        action: (status == StatusCode::NOT_FOUND).then_some(Link {
+            href: "/",
+            text: text.back,
+        }),
     };
     let mut response = answer(status, view.language, &html, std::iter::empty());
     if let Some(after) = retry_after {
@@ -394,7 +418,8 @@ mod tests {
             pages.push((name("onward"), onward(&view, "/notes")));
             pages.push((name("leaving"), leaving(&view, "Corp", "/elsewhere")));
             pages.push((name("sign-out"), sign_out(&view, Some("alice"))));
-            pages.push((name("sign-out-nobody"), sign_out(&view, None)));
+            pages.push((name("sign-out-unnamed"), sign_out(&view, None)));
+            pages.push((name("sign-out-nobody"), nobody_to_sign_out(&view)));
             pages.push((name("signed-out"), signed_out(&view)));
             let phone = "Mozilla/5.0 (Android 14; Mobile; rv:144.0) Gecko/144.0 Firefox/144.0";
             let own = own(
@@ -408,7 +433,15 @@ mod tests {
                 400, 403, 404, 405, 408, 413, 414, 421, 429, 431, 500, 501, 502, 503, 504, 418, 599,
             ] {
                 let status = StatusCode::from_u16(status).unwrap();
-                pages.push((name(status.as_str()), error(&view, status, None)));
+                let page = error(&view, status, ProblemType::Status, None);
+                pages.push((name(status.as_str()), page));
+            }
+            for (what, problem) in [
+                ("no-sign-in", ProblemType::SignInUnavailable),
+                ("end-unconfirmed", ProblemType::EndUnconfirmed),
+            ] {
+                let page = error(&view, StatusCode::SERVICE_UNAVAILABLE, problem, None);
+                pages.push((name(what), page));
             }
         }
         pages

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::Trouble;
 use crate::login::language::Language;
-use crate::login::problem::whole_seconds;
+use crate::login::problem::{ProblemType, whole_seconds};
 
 /// A title and what to do about it.
 type Message = (&'static str, &'static str);
@@ -32,6 +32,8 @@ pub(super) struct Texts {
     pub signed_out: &'static str,
     pub signed_out_message: &'static str,
     pub sign_in_again: &'static str,
+    pub nobody: &'static str,
+    pub nobody_message: &'static str,
     pub not_allowed: &'static str,
     pub not_allowed_message: &'static str,
     pub other_account: &'static str,
@@ -67,6 +69,8 @@ pub(super) struct Texts {
     internal: Message,
     bad_gateway: Message,
     unavailable: Message,
+    no_sign_in: Message,
+    end_unconfirmed: Message,
     gateway_timeout: Message,
 }
 
@@ -78,8 +82,22 @@ impl Texts {
         }
     }
 
+    /// Title and message for an error that is known better than by its status.
+    pub(super) fn of_problem(&self, problem: ProblemType, status: StatusCode) -> Message {
+        match problem {
+            ProblemType::SignInUnavailable => self.no_sign_in,
+            ProblemType::EndUnconfirmed => self.end_unconfirmed,
+            ProblemType::Status
+            | ProblemType::SignInRequired
+            | ProblemType::NotAllowed
+            | ProblemType::CrossSite
+            | ProblemType::StoreUnavailable
+            | ProblemType::ProviderUnavailable => self.of_status(status),
+        }
+    }
+
     /// Title and message for an error status; the class decides for those without a text of their own.
-    pub(super) fn of_status(&self, status: StatusCode) -> Message {
+    fn of_status(&self, status: StatusCode) -> Message {
         match status.as_u16() {
             401 | 403 => self.forbidden,
             404 | 410 => self.not_found,
@@ -276,6 +294,8 @@ static ENGLISH: Texts = Texts {
     signed_out: "You are signed out",
     signed_out_message: "Your session has ended. You can close this page.",
     sign_in_again: "Sign in again",
+    nobody: "You are not signed in",
+    nobody_message: "There is no session to end in this browser.",
     not_allowed: "No access",
     not_allowed_message: "Your account may not open this page. If you need it, ask whoever runs this site.",
     other_account: "Use another account",
@@ -343,6 +363,14 @@ static ENGLISH: Texts = Texts {
         "Not available right now",
         "Please try again in a moment. Your sign-in is not affected.",
     ),
+    no_sign_in: (
+        "You cannot sign in right now",
+        "Nobody can at the moment. Please go back and try again shortly.",
+    ),
+    end_unconfirmed: (
+        "Not confirmed yet",
+        "The session may not be over everywhere yet. Please go back and try again in a moment.",
+    ),
     gateway_timeout: (
         "The app took too long",
         "The app behind this page did not answer in time. Your sign-in is not affected; please try again in a moment.",
@@ -368,6 +396,8 @@ static KOREAN: Texts = Texts {
     signed_out: "로그아웃했습니다",
     signed_out_message: "세션이 종료되었습니다. 이 페이지를 닫아도 됩니다.",
     sign_in_again: "다시 로그인",
+    nobody: "로그인되어 있지 않습니다",
+    nobody_message: "이 브라우저에는 종료할 세션이 없습니다.",
     not_allowed: "접근 권한이 없습니다",
     not_allowed_message: "이 계정으로는 이 페이지를 열 수 없습니다. 필요하면 사이트 관리자에게 문의해 주세요.",
     other_account: "다른 계정으로 로그인",
@@ -434,6 +464,14 @@ static KOREAN: Texts = Texts {
     unavailable: (
         "지금은 이용할 수 없습니다",
         "로그인 상태에는 영향이 없으니 잠시 후 다시 시도해 주세요.",
+    ),
+    no_sign_in: (
+        "지금은 로그인할 수 없습니다",
+        "일시적인 문제입니다. 이전 화면으로 돌아가서 잠시 후 다시 시도해 주세요.",
+    ),
+    end_unconfirmed: (
+        "아직 확인되지 않았습니다",
+        "세션이 모든 곳에서 종료되지 않았을 수 있습니다. 이전 화면으로 돌아가서 잠시 후 다시 시도해 주세요.",
     ),
     gateway_timeout: (
         "앱의 응답이 늦어지고 있습니다",

@@ -37,6 +37,17 @@ impl Names {
     }
 }
 
+/// Whether a certificate is for this host, a name or an address (RFC 9525).
+pub(super) fn is_for(der: &CertificateDer<'_>, host: &str) -> bool {
+    let (Ok(leaf), Ok(name)) = (
+        webpki::EndEntityCert::try_from(der),
+        rustls_pki_types::ServerName::try_from(host),
+    ) else {
+        return false;
+    };
+    leaf.verify_is_valid_for_subject_name(&name).is_ok()
+}
+
 /// Reads `Validity` of a certificate (RFC 5280 section 4.1.2.5); `None` when it cannot be read.
 pub(super) fn validity(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     const SEQUENCE: u8 = 0x30;

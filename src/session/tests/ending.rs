@@ -146,3 +146,33 @@ async fn a_crash_half_way_through_ending_a_user_leaves_no_session_alive() {
     let again = bench.begin().await;
     assert!(matches!(bench.renew(&again).await, Renewal::Issued(..)));
 }
+
+#[tokio::test]
+async fn an_end_that_the_store_did_not_confirm_is_obeyed_tried_again_and_told() {
+    let bench = bench().await;
+    let (one, two) = (bench.begin().await, bench.begin().await);
+    bench.store.broken.store(true, Ordering::SeqCst);
+    assert!(bench.sessions.end(one.session, asked()).await.is_err());
+    assert!(matches!(bench.check(&one), AccessFinding::Revoked));
+    let live = bench.sessions.live(bench.now()).await.unwrap();
+    let live: Vec<_> = live.iter().map(|record| record.id).collect();
+    assert_eq!(live, [two.session], "the store knows of no end");
+    assert!(bench.seen.endings().is_empty(), "nothing is certain yet");
+    bench.store.broken.store(false, Ordering::SeqCst);
+    bench.until_told(1).await;
+    assert!(bench.record(&one).await.revoked_at.is_some());
+    assert!(bench.record(&two).await.revoked_at.is_none());
+
+    // All of a user's: not what began after it was asked for.
+    bench.store.broken.store(true, Ordering::SeqCst);
+    let ended = bench.sessions.end_user("local", "alice", asked()).await;
+    assert!(ended.is_err());
+    bench.clock.advance(seconds(1));
+    bench.store.broken.store(false, Ordering::SeqCst);
+    let later = bench.begin().await;
+    bench.until_told(2).await;
+    assert_eq!(bench.seen.endings(), [Reason::Revoked, Reason::Revoked]);
+    assert!(bench.record(&two).await.revoked_at.is_some());
+    assert!(matches!(bench.check(&later), AccessFinding::Valid(_)));
+    assert!(bench.record(&later).await.revoked_at.is_none());
+}

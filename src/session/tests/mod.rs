@@ -170,6 +170,9 @@ impl Store for Hand {
     fn remove_account<'a>(&'a self, name: &'a str) -> StoreFuture<'a, bool> {
         self.inner.remove_account(name)
     }
+    fn keys_need_sealing_anew(&self) -> StoreFuture<'_, bool> {
+        self.inner.keys_need_sealing_anew()
+    }
     fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
         self.key_reads.fetch_add(1, Ordering::SeqCst);
         self.inner.keys()
@@ -431,6 +434,15 @@ impl Bench {
     async fn acknowledge(&self, pair: &IssuedPair) {
         assert!(matches!(self.check(pair), AccessFinding::Valid(_)));
         self.sessions.settled().await;
+    }
+    /// Waits until so many ends were told.
+    async fn until_told(&self, ends: usize) {
+        let told = async {
+            while self.seen.endings().len() < ends {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(seconds(20), told).await.unwrap();
     }
     async fn record(&self, pair: &IssuedPair) -> SessionRecord {
         self.store

@@ -303,7 +303,11 @@ async fn a_token_issued_elsewhere_while_its_user_is_ended_dies_too() {
 async fn keys_that_one_node_rotates_are_known_to_the_other() {
     let (one, other) = two().await;
     let before = one.begin().await;
-    let kid = one.sessions.rotate_keys(one.now()).await.unwrap();
+    let kid = one
+        .sessions
+        .rotate_keys(By::CommandLine, one.now())
+        .await
+        .unwrap();
     until("the new key", async || {
         other.sessions.key_list().await.last().unwrap().kid == kid
     })
@@ -318,7 +322,10 @@ async fn keys_that_one_node_rotates_are_known_to_the_other() {
 async fn a_token_with_an_unknown_key_makes_the_keys_be_read() {
     let (one, other) = two().await;
     one.silence();
-    one.sessions.rotate_keys(one.now()).await.unwrap();
+    one.sessions
+        .rotate_keys(By::CommandLine, one.now())
+        .await
+        .unwrap();
     let pair = one.begin().await;
     assert!(matches!(
         other.check(&pair),
@@ -329,7 +336,10 @@ async fn a_token_with_an_unknown_key_makes_the_keys_be_read() {
     })
     .await;
     // Not each time: anybody can write a key id.
-    one.sessions.rotate_keys(one.now()).await.unwrap();
+    one.sessions
+        .rotate_keys(By::CommandLine, one.now())
+        .await
+        .unwrap();
     let reads = one.store.key_reads.load(Ordering::SeqCst);
     let pair = one.begin().await;
     for _ in 0..100 {

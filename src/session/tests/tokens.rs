@@ -34,7 +34,11 @@ async fn keys_overlap_and_retire() {
     let bench = bench().await;
     let first = bench.begin().await;
     assert!(matches!(bench.check(&first), AccessFinding::Valid(_)));
-    let kid = bench.sessions.rotate_keys(bench.now()).await.unwrap();
+    let kid = bench
+        .sessions
+        .rotate_keys(By::CommandLine, bench.now())
+        .await
+        .unwrap();
     assert!(matches!(bench.check(&first), AccessFinding::Valid(_)));
     let keys = bench.sessions.key_list().await;
     assert_eq!(keys.len(), 2);

@@ -16,7 +16,7 @@ use super::disk::{Disk, Unsynced};
 use super::rows;
 use super::tables::{ARRANGEMENT, META, Tables};
 use super::threads::Stop;
-use crate::store::StoreError;
+use crate::store::{StoreError, owner};
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -68,6 +68,8 @@ pub(super) fn make(path: &Path) -> Result<Database, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| unavailable("cannot write to", path, &error))?;
+    owner::as_folder(&file, path.parent().unwrap_or(Path::new(".")))
+        .map_err(|error| unavailable("cannot give away", path, &error))?;
     let disk = Disk::real(file).map_err(|error| explain(path, &error))?;
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
@@ -194,7 +196,12 @@ pub(super) fn handle(path: &Path) -> Result<File, StoreError> {
         .open(path)
         .map_err(|error| StoreError::Unreadable {
             path: path.display().to_string(),
-            reason: error.to_string(),
+            reason: match error.kind() {
+                io::ErrorKind::PermissionDenied => format!(
+                    "{error}; the user who runs vestibule must own it and its folder (`store.path`)"
+                ),
+                _ => error.to_string(),
+            },
         })
 }
 

@@ -21,10 +21,10 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use self::disk::Unsynced;
 use self::rows::{folded, list_revision, or_empty};
-use self::tables::{ACCOUNTS, KEYS, KeySeal, REVOCATIONS, SESSIONS};
+use self::tables::{ACCOUNTS, KeySeal, REVOCATIONS, SESSIONS};
 use self::threads::{Batch, Holder, Threads};
 use super::backup::{BackupKeys, BackupStream, Header};
-use super::seal::SealedKey;
+use super::seal::OTHER_MASTER_KEY;
 use super::{
     Account, Feed, Replaced, Revision, RevocationRecord, Store, StoreError, StoreFuture, Stored,
 };
@@ -338,23 +338,26 @@ impl Store for Embedded {
         }))
     }
 
+    fn keys_need_sealing_anew(&self) -> StoreFuture<'_, bool> {
+        let seal = Arc::clone(&self.seal);
+        Box::pin(self.threads.read(move |transaction| {
+            let found = rows::all_keys(transaction)?;
+            let sealed: Vec<_> = found.into_iter().map(|key| key.record).collect();
+            Ok(seal.needs_sealing_anew(&sealed))
+        }))
+    }
+
     fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
         let seal = Arc::clone(&self.seal);
         let path = self.path.clone();
         Box::pin(self.threads.read(move |transaction| {
-            let mut found: Vec<Stored<SealedKey>> = Vec::new();
-            if let Some(table) = or_empty(transaction.open_table(KEYS))? {
-                for entry in table.iter()? {
-                    let (_, bytes) = entry?;
-                    found.push(tables::decode(bytes.value())?);
-                }
-            }
+            let found = rows::all_keys(transaction)?;
             let revision = list_revision(found.iter().map(|key| key.revision));
             let keys = seal
                 .open_all(found.into_iter().map(|key| key.record).collect())
                 .ok_or_else(|| StoreError::Unreadable {
                     path: path.display().to_string(),
-                    reason: "its signing keys were sealed under another master key".to_owned(),
+                    reason: OTHER_MASTER_KEY.to_owned(),
                 })?;
             Ok(Stored {
                 record: keys,

@@ -80,6 +80,7 @@ pub fn restore(
     backup: Reader<impl Read>,
     extent: Extent,
     replace: bool,
+    now: Timestamp,
 ) -> Result<Restored, RestoreError> {
     let path = folder.join(FILE_NAME);
     file::make_folder(folder)?;
@@ -90,7 +91,13 @@ pub fn restore(
     let half = folder.join(format!(".store-{}.new", uuid::Uuid::now_v7()));
     let outcome = build(&half, backup, extent).and_then(|restored| {
         file::prove(&half)?;
-        place(folder, &half, &path, lock.is_some(), restored)
+        place(
+            folder,
+            &half,
+            &path,
+            lock.is_some().then_some(now),
+            restored,
+        )
     });
     let _ = fs::remove_file(&half);
     outcome
@@ -194,11 +201,18 @@ fn place(
     folder: &Path,
     half: &Path,
     path: &Path,
-    replace: bool,
+    replaced_at: Option<Timestamp>,
     mut restored: Restored,
 ) -> Result<Restored, RestoreError> {
-    if replace {
-        let aside = folder.join(format!("{FILE_NAME}.replaced-{}", uuid::Uuid::now_v7()));
+    if let Some(now) = replaced_at {
+        let date = jiff::Timestamp::from_second(now.as_secs()).map_or_else(
+            |_| now.as_secs().to_string(),
+            |now| now.strftime("%Y%m%dT%H%M%SZ").to_string(),
+        );
+        // Its random end: two of one second are told apart.
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let id = id.get(24..).unwrap_or(&id);
+        let aside = folder.join(format!("{FILE_NAME}.replaced-{date}-{id}"));
         fs::hard_link(path, &aside).map_err(io_at(&aside))?;
         fs::rename(half, path).map_err(io_at(path))?;
         restored.kept_as = Some(aside);

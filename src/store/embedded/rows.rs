@@ -9,12 +9,13 @@ use redb::{ReadTransaction, ReadableTable as _, TableError};
 use serde::Deserialize;
 
 use super::tables::{
-    self, ARRANGEMENT, PROVIDER_SESSIONS, REVOCATIONS, SESSIONS, Tables, USER_SESSIONS,
+    self, ARRANGEMENT, KEYS, PROVIDER_SESSIONS, REVOCATIONS, SESSIONS, Tables, USER_SESSIONS,
 };
 use super::threads::Stop;
 use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
+use crate::store::seal::SealedKey;
 use crate::store::{self, Revision, RevocationRecord, StoreError, Stored};
 
 /// Sessions that are held in memory at once while a file is rearranged.
@@ -33,6 +34,18 @@ pub(super) fn folded(name: &str) -> String {
 pub(super) fn target_key(revocation: &RevocationRecord) -> Result<String, StoreError> {
     serde_json::to_string(&revocation.target)
         .map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+/// The signing keys as they lie there, each with the revision of the whole list.
+pub(super) fn all_keys(transaction: &ReadTransaction) -> Result<Vec<Stored<SealedKey>>, Stop> {
+    let mut found = Vec::new();
+    if let Some(table) = or_empty(transaction.open_table(KEYS))? {
+        for entry in table.iter()? {
+            let (_, bytes) = entry?;
+            found.push(tables::decode(bytes.value())?);
+        }
+    }
+    Ok(found)
 }
 
 /// A table that was never written is an empty one.

@@ -329,6 +329,7 @@ async fn a_backup_holds_one_moment_however_slowly_it_is_taken() {
         backup_of(&bytes),
         Extent::Everything,
         false,
+        NOW,
     )
     .unwrap();
     let restored = open(elsewhere.path()).unwrap();
@@ -349,8 +350,15 @@ async fn only_accounts_come_back_unless_everything_is_asked_for() {
     let bytes = taken(store.backup(NOW).unwrap()).await;
     drop(store);
     let (all, part) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    restore(all.path(), backup_of(&bytes), Extent::Everything, false).unwrap();
-    restore(part.path(), backup_of(&bytes), Extent::Accounts, false).unwrap();
+    restore(
+        all.path(),
+        backup_of(&bytes),
+        Extent::Everything,
+        false,
+        NOW,
+    )
+    .unwrap();
+    restore(part.path(), backup_of(&bytes), Extent::Accounts, false, NOW).unwrap();
     for (folder, there) in [(all, true), (part, false)] {
         let store = open(folder.path()).unwrap();
         assert_eq!(store.accounts().await.unwrap().len(), 1);
@@ -360,7 +368,13 @@ async fn only_accounts_come_back_unless_everything_is_asked_for() {
         let mode = fs::metadata(store.path()).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         assert!(matches!(
-            restore(folder.path(), backup_of(&bytes), Extent::Accounts, true),
+            restore(
+                folder.path(),
+                backup_of(&bytes),
+                Extent::Accounts,
+                true,
+                NOW
+            ),
             Err(RestoreError::Store(StoreError::InUse { .. }))
         ));
     }
@@ -436,7 +450,14 @@ async fn a_file_of_a_version_without_providers_is_taken_over_and_then_its_own() 
     // A restored store has its indexes too.
     let bytes = taken(store.backup(NOW).unwrap()).await;
     let other = tempfile::tempdir().unwrap();
-    restore(other.path(), backup_of(&bytes), Extent::Everything, false).unwrap();
+    restore(
+        other.path(),
+        backup_of(&bytes),
+        Extent::Everything,
+        false,
+        NOW,
+    )
+    .unwrap();
     let restored = open(other.path()).unwrap();
     let found = restored.sessions_at_provider("corp", named, NOW).await;
     assert_eq!(found.unwrap().len(), 1);

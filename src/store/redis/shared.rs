@@ -4,7 +4,7 @@ use super::names;
 use super::store::{Redis, SPARE, format, fresh_revision, millis, read, replaced};
 use crate::auth::keyset::StoredKey;
 use crate::clock::Timestamp;
-use crate::store::seal::SealedKey;
+use crate::store::seal::{OTHER_MASTER_KEY, SealedKey};
 use crate::store::{Replaced, Revision, RevocationRecord, StoreError, Stored, record};
 
 /// Records in one answer.
@@ -85,23 +85,27 @@ impl Redis {
         }
     }
 
-    pub(super) async fn read_keys(&self) -> Result<Stored<Vec<StoredKey>>, StoreError> {
+    /// The signing keys as they lie there; `None` when there never were any.
+    pub(super) async fn sealed_keys(&self) -> Result<Option<Stored<Vec<SealedKey>>>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(names::KEYS);
         let bytes: Option<Vec<u8>> = read(self.link.send(&command).await?)?;
-        let Some(bytes) = bytes else {
+        bytes.map(|bytes| record::decode(&bytes)).transpose()
+    }
+
+    pub(super) async fn read_keys(&self) -> Result<Stored<Vec<StoredKey>>, StoreError> {
+        let Some(Stored { record, revision }) = self.sealed_keys().await? else {
             return Ok(Stored {
                 record: Vec::new(),
                 revision: Revision::NONE,
             });
         };
-        let Stored { record, revision } = record::decode::<Vec<SealedKey>>(&bytes)?;
         let record = self
             .seal
             .open_all(record)
             .ok_or_else(|| StoreError::Unreadable {
                 path: self.shown().to_owned(),
-                reason: "its signing keys were sealed under another master key".to_owned(),
+                reason: OTHER_MASTER_KEY.to_owned(),
             })?;
         Ok(Stored { record, revision })
     }

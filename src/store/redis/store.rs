@@ -205,6 +205,13 @@ impl Store for Redis {
         Box::pin(self.drop_account(name))
     }
 
+    fn keys_need_sealing_anew(&self) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let sealed = self.sealed_keys().await?;
+            Ok(sealed.is_some_and(|keys| self.seal.needs_sealing_anew(&keys.record)))
+        })
+    }
+
     fn keys(&self) -> StoreFuture<'_, Stored<Vec<StoredKey>>> {
         Box::pin(self.read_keys())
     }
