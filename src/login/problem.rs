@@ -28,6 +28,8 @@ pub enum ProblemType {
     StoreUnavailable,
     /// A renewal is needed and the provider, which has to be asked first, does not answer.
     ProviderUnavailable,
+    /// A bearer token was refused; `WWW-Authenticate` says how (RFC 6750 section 3.1).
+    BearerRefused,
 }
 
 impl ProblemType {
@@ -40,6 +42,7 @@ impl ProblemType {
             ProblemType::CrossSite => "urn:vestibule:problem:cross-site",
             ProblemType::StoreUnavailable => "urn:vestibule:problem:store-unavailable",
             ProblemType::ProviderUnavailable => "urn:vestibule:problem:provider-unavailable",
+            ProblemType::BearerRefused => "urn:vestibule:problem:bearer-refused",
         }
     }
 
@@ -53,6 +56,7 @@ impl ProblemType {
             ProblemType::StoreUnavailable | ProblemType::ProviderUnavailable => {
                 "Session cannot be renewed now"
             }
+            ProblemType::BearerRefused => "Bearer token refused",
         }
     }
 }
@@ -103,6 +107,26 @@ impl<'a> Problem<'a> {
             .detail("Sign in at login_url, then send the request again.");
         problem.login_url = Some(login_url);
         problem.challenge = Some(format!("Bearer realm=\"{origin}\""));
+        problem
+    }
+
+    /// The answer to a bearer token that is not accepted, or not enough (RFC 6750 section 3). `error` and `description` have no
+    /// quotes or backslashes; `scope` is what would be enough.
+    pub fn bearer(
+        status: StatusCode,
+        origin: &str,
+        error: &'static str,
+        description: &'static str,
+        scope: Option<&str>,
+    ) -> Self {
+        let mut problem = Problem::new(status, ProblemType::BearerRefused).detail(description);
+        let mut challenge = format!(
+            "Bearer realm=\"{origin}\", error=\"{error}\", error_description=\"{description}\""
+        );
+        if let Some(scope) = scope {
+            challenge.push_str(&format!(", scope=\"{scope}\""));
+        }
+        problem.challenge = Some(challenge);
         problem
     }
 
