@@ -23,6 +23,7 @@ use crate::auth::Identity;
 use crate::auth::credentials::CookieNames;
 use crate::auth::refresh_token::MasterKeys;
 use crate::auth::route::{RouteTable, UpstreamId};
+use crate::bearer::Bearers;
 use crate::clock::Clock;
 use crate::config::{Config, Origin};
 use crate::external::External;
@@ -58,6 +59,8 @@ pub struct App {
     pub providers: Arc<Providers>,
     /// What their servers may say.
     pub backchannel: Backchannel,
+    /// Bearer tokens, when there is a `[[bearer]]`.
+    pub bearers: Option<Arc<Bearers>>,
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
     /// The audit stream.
@@ -323,10 +326,20 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&audit),
         ));
-        let counted = Arc::downgrade(&sessions);
+        let bearers = match config.bearers.is_empty() {
+            true => None,
+            false => {
+                let started = Bearers::start(config.bearers.clone(), &Handle::current())?;
+                Some(Arc::new(started))
+            }
+        };
+        let counted = (Arc::downgrade(&sessions), bearers.clone());
         metrics.before_scrape(move |metrics| {
-            if let Some(sessions) = counted.upgrade() {
+            if let Some(sessions) = counted.0.upgrade() {
                 reports::refresh(metrics, &sessions);
+            }
+            if let Some(bearers) = &counted.1 {
+                reports::refresh_bearers(metrics, bearers);
             }
         });
 
@@ -347,6 +360,7 @@ impl Running {
             local,
             providers,
             backchannel: Backchannel::default(),
+            bearers,
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
             clock,

@@ -46,6 +46,9 @@ pub enum GatewayError {
     /// The store could not be asked for an account.
     #[error("an account could not be read: the store does not answer")]
     SignInUnavailable,
+    /// The keys of the issuer of a bearer token could not be fetched yet.
+    #[error("a bearer token cannot be judged: the keys of its issuer are not to be had")]
+    KeysUnavailable,
     /// The pure core asked for a second renewal, which its rules exclude.
     #[error("a second renewal was asked for")]
     RenewalLoop,
@@ -53,6 +56,9 @@ pub enum GatewayError {
 
 /// When a client may try again after the store did not answer.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// When a client may try again while the keys of its token's issuer are not to be had.
+const KEYS_RETRY: Duration = Duration::from_secs(5);
 
 impl GatewayError {
     /// What the client is told.
@@ -85,6 +91,12 @@ impl GatewayError {
                 detail: "the sign-in provider does not answer; try again shortly, the session's cookies stay as they are",
                 retry_after: Some((*retry_after).max(Duration::from_secs(1))),
             },
+            GatewayError::KeysUnavailable => Refusal {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                problem: ProblemType::Status,
+                detail: "the token cannot be judged now; try again shortly",
+                retry_after: Some(KEYS_RETRY),
+            },
             GatewayError::RenewalLoop => {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the gateway")
             }
@@ -104,6 +116,7 @@ impl GatewayError {
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
             | GatewayError::Begin(_)
+            | GatewayError::KeysUnavailable
             | GatewayError::RenewalLoop => Outcome::Unavailable,
         }
     }
@@ -121,6 +134,7 @@ impl GatewayError {
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
             | GatewayError::Begin(_)
+            | GatewayError::KeysUnavailable
             | GatewayError::RenewalLoop => {}
         }
     }

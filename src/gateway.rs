@@ -5,6 +5,7 @@
 //! and redirects are values; only breakage is an error ([`GatewayError`]).
 
 mod answer;
+mod bearer;
 mod endpoints;
 mod external;
 mod request_id;
@@ -93,6 +94,7 @@ struct Trail {
     subject: Option<Arc<Subject>>,
     /// What the service of `[external]` renewed for this request: the answer carries its cookies, whatever answer it is.
     renewed: Option<Arc<Pair>>,
+    reason: Option<&'static str>,
     upstream_time: Option<Duration>,
 }
 
@@ -136,6 +138,7 @@ impl Handler for Gateway {
             user: None,
             subject: None,
             renewed: None,
+            reason: None,
             upstream_time: None,
         };
 
@@ -179,7 +182,7 @@ impl Handler for Gateway {
                 route: route.map(String::as_str),
                 status,
                 outcome: trail.outcome.text(),
-                reason: None,
+                reason: trail.reason,
                 user: subject
                     .map(|subject| subject.identity().user.as_str())
                     .or(trail.user.as_deref()),
@@ -299,12 +302,17 @@ async fn serve(
     // A public route never looks at credentials: no identity is sent, nothing is renewed.
     let mut decision = match route.access {
         Access::Public => Decision::Anonymous(AnonymousReason::NoCredentials),
-        Access::Optional | Access::Authenticated => {
-            if external::waits(context) {
-                Box::pin(external::prepare(context, request.headers())).await?;
+        access => match bearer::find(context, request.headers()) {
+            None => {
+                if external::waits(context) {
+                    Box::pin(external::prepare(context, request.headers())).await?;
+                }
+                identify(context, request.headers())
             }
-            identify(context, request.headers())
-        }
+            Some(found) => {
+                Box::pin(bearer::identify(context, request.headers(), found, access)).await?
+            }
+        },
     };
     let mut cookies = SessionCookies::Untouched;
     let mut action = act(context, &decision, route, &target, &request);
@@ -329,6 +337,16 @@ async fn serve(
                 None => Outcome::ForwardedAnonymous,
             };
             forward(context, permit, request, cookies, trail).await
+        }
+        Action::Challenge(kind, AnonymousReason::Bearer(refusal)) => {
+            trail.outcome = Outcome::Challenged;
+            trail.reason = Some(refusal.words());
+            Ok(answer::bearer_refused(context, kind, refusal))
+        }
+        Action::InsufficientScope => {
+            trail.outcome = Outcome::NotAllowed;
+            trail.reason = Some("the token has none of the scopes of this route");
+            Ok(answer::insufficient_scope(context, asked, route))
         }
         Action::Challenge(kind, reason) => {
             trail.outcome = Outcome::Challenged;

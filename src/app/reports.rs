@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Show;
 use crate::admin::Readiness;
 use crate::audit::{Audit, AuditEvent, Cause};
+use crate::bearer::Bearers;
 use crate::external::{self, ExternalEvent};
 use crate::observe::metrics::{ProviderCheck, RenewalOutcome};
 use crate::observe::{Metrics, say};
@@ -166,6 +167,18 @@ pub(super) fn refresh(metrics: &Metrics, sessions: &Sessions) {
         .tokens_verified
         .inner()
         .store(sessions.verifications(), Ordering::Relaxed);
+}
+
+/// The same for the bearer tokens.
+pub(super) fn refresh_bearers(metrics: &Metrics, bearers: &Bearers) {
+    let remembered = i64::try_from(bearers.remembered()).unwrap_or(i64::MAX);
+    metrics.bearer_tokens_remembered.set(remembered);
+    for (issuer, stats) in bearers.issuers() {
+        if let Some(stats) = stats {
+            let fetches = (stats.succeeded, stats.failed);
+            metrics.issuer(issuer, stats.keys, stats.age, fetches);
+        }
+    }
 }
 
 /// `/ready`: the store answers, revocations arrive, and the gateway is not draining.

@@ -8,9 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::Subject;
 use crate::auth::access_token::TokenError;
+use crate::auth::bearer::BearerRefusal;
 use crate::auth::path::CanonicalTarget;
 use crate::auth::refresh_token::RefreshClaims;
-use crate::auth::route::{Access, Preflight, Route, UpstreamId};
+use crate::auth::route::{Access, Admission, Preflight, Route, UpstreamId};
 
 /// What checking the access cookie found.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub enum AnonymousReason {
     ForgedRefresh,
     /// A renewal was tried and definitely refused.
     RenewalRefused,
+    /// `Authorization: Bearer` was refused.
+    Bearer(BearerRefusal),
     /// The service that issues the tokens may have taken the refresh token, and its answer never came: it cannot be sent
     /// again.
     RenewalLost,
@@ -98,6 +101,17 @@ pub fn decide(conflicting: bool, access: AccessFinding, refresh: RefreshFinding)
         RefreshFinding::Foreign => Decision::NeedsRenewal(Renewable::External),
         RefreshFinding::Forged => Decision::Anonymous(AnonymousReason::ForgedRefresh),
         RefreshFinding::Absent => Decision::Anonymous(without_refresh),
+    }
+}
+
+/// What a bearer token of no configured issuer changes where nobody is signed in. It may be meant for the upstream, so it is
+/// refused only where somebody has to be signed in: there it was sent to be judged.
+pub fn beside_stranger(decision: Decision, access: Access) -> Decision {
+    match (decision, access) {
+        (Decision::Anonymous(AnonymousReason::NoCredentials), Access::Authenticated) => {
+            Decision::Anonymous(AnonymousReason::Bearer(BearerRefusal::Stranger))
+        }
+        (decision, _) => decision,
     }
 }
 
@@ -337,6 +351,8 @@ pub enum Action {
     Renew(Renewable),
     /// Ask to sign in.
     Challenge(RequestKind, AnonymousReason),
+    /// A good bearer token, without any of the scopes that this route asks for (403, RFC 6750 section 3.1).
+    InsufficientScope,
     /// Signed in, but this route does not admit them (403).
     NotAllowed(RequestKind),
     /// An identity would be used and the request may come from another site (403).
@@ -366,20 +382,36 @@ pub fn act(
         return forward(None);
     }
     match (route.access, decision) {
-        (Access::Public, _) | (Access::Optional, Decision::Anonymous(_)) => forward(None),
+        (Access::Public, _) => forward(None),
+        // Who brings a token and is refused must learn of it, also where nobody need be anybody: it may only have expired.
+        (_, Decision::Anonymous(reason @ AnonymousReason::Bearer(_))) => {
+            let kind = match request_kind(method, headers) {
+                RequestKind::Navigation => RequestKind::Api,
+                kind => kind,
+            };
+            Action::Challenge(kind, *reason)
+        }
+        (Access::Optional, Decision::Anonymous(_)) => forward(None),
         (Access::Authenticated, Decision::Anonymous(reason)) => {
             Action::Challenge(request_kind(method, headers), *reason)
         }
-        (_, Decision::SignedIn(_) | Decision::NeedsRenewal(_))
+        (_, Decision::SignedIn(subject))
+            if subject.travels_by_cookie()
+                && cross_site(method, headers, own_origin) == CrossSite::Suspect =>
+        {
+            Action::CrossSite
+        }
+        (_, Decision::NeedsRenewal(_))
             if cross_site(method, headers, own_origin) == CrossSite::Suspect =>
         {
             Action::CrossSite
         }
         (_, Decision::NeedsRenewal(renewable)) => Action::Renew(*renewable),
-        (_, Decision::SignedIn(subject)) if route.allow.admits(subject.identity()) => {
-            forward(Some(Arc::clone(subject)))
-        }
-        (_, Decision::SignedIn(_)) => Action::NotAllowed(request_kind(method, headers)),
+        (_, Decision::SignedIn(subject)) => match route.allow.judge(subject) {
+            Admission::Admitted => forward(Some(Arc::clone(subject))),
+            Admission::InsufficientScope => Action::InsufficientScope,
+            Admission::NotAdmitted => Action::NotAllowed(request_kind(method, headers)),
+        },
     }
 }
 

@@ -13,6 +13,7 @@ use super::ConfigFile;
 use crate::auth::decision::{Action, AnonymousReason, Decision, RequestKind, act};
 use crate::auth::path::CanonicalTarget;
 use crate::auth::route::{Access, Matched, Preflight, Route, RouteTable};
+use crate::auth::subject::{ForeignProof, Proof};
 use crate::auth::{AccessClaims, Generation, Identity, Permit, SessionId, Subject};
 use crate::clock::Timestamp;
 use crate::config::{Config, Origin};
@@ -43,6 +44,12 @@ pub(crate) struct Explain {
     /// Their name
     #[arg(long, requires = "user")]
     name: Option<String>,
+    /// Not by a session, but by a bearer token of a configured issuer
+    #[arg(long, requires = "user")]
+    bearer: bool,
+    /// A scope of that token; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", requires = "bearer")]
+    scopes: Vec<String>,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -74,7 +81,11 @@ impl Explain {
             auth_time: Timestamp::EPOCH,
             amr: Vec::new(),
         });
-        let explained = explain(&config, &self.method, &self.url, identity).map(|mut explanation| {
+        let subject = identity.map(|identity| match self.bearer {
+            true => by_token(identity, self.scopes.clone()),
+            false => by_session(identity),
+        });
+        let explained = explain(&config, &self.method, &self.url, subject).map(|mut explanation| {
             if self.user.is_some() && self.groups.is_empty() {
                 explanation.notes.push(
                     "no account is looked up: name the person's groups with --group, the address with --email".to_owned(),
@@ -142,13 +153,13 @@ fn explain(
     config: &Config,
     method: &Method,
     url: &str,
-    identity: Option<Identity>,
+    subject: Option<Subject>,
 ) -> Result<Explanation, &'static str> {
     let (origin, target) = split(&config.origin, url)?;
     let mut explanation = Explanation {
         request: format!("{method} {origin}{target}"),
-        who: match &identity {
-            Some(identity) => who(identity),
+        who: match &subject {
+            Some(subject) => who(subject),
             None => "not signed in".to_owned(),
         },
         ..Explanation::default()
@@ -189,7 +200,7 @@ fn explain(
                 &origin,
                 target,
                 method,
-                identity,
+                subject,
             );
         }
         Matched::UnknownHost => {
@@ -214,7 +225,7 @@ fn routed(
     origin: &Origin,
     target: CanonicalTarget,
     method: &Method,
-    identity: Option<Identity>,
+    subject: Option<Subject>,
 ) {
     explanation.route = Some(index + 1);
     explanation.rule = Some(format!("route {}: {route}", index + 1));
@@ -223,8 +234,11 @@ fn routed(
         let places: Vec<_> = upstream.endpoints.iter().map(place).collect();
         format!("{} ({})", upstream.name, places.join(", "))
     });
-    let decision = match identity {
-        Some(identity) => Decision::SignedIn(Arc::new(subject(identity))),
+    let by_token = subject
+        .as_ref()
+        .is_some_and(|subject| !subject.travels_by_cookie());
+    let decision = match subject {
+        Some(subject) => Decision::SignedIn(Arc::new(subject)),
         None => Decision::Anonymous(AnonymousReason::NoCredentials),
     };
     let own_origin = origin.to_string();
@@ -270,11 +284,26 @@ fn routed(
         }
         Action::Challenge(RequestKind::Grpc, _) => "grpc-status 16: not signed in".to_owned(),
         Action::Challenge(RequestKind::Api, _) => "401: not signed in".to_owned(),
+        Action::InsufficientScope => {
+            "403 insufficient_scope: the token has none of the scopes of this route".to_owned()
+        }
         Action::NotAllowed(_) => "403: signed in, but `allow` of this route admits neither the user nor a group nor the e-mail address".to_owned(),
         Action::CrossSite => "403: it may come from another site".to_owned(),
         Action::Renew(_) => "the session is renewed first".to_owned(),
     };
-    if !method.is_safe() && route.access != Access::Public {
+    if by_token && explanation.forwarded && route.access != Access::Public {
+        explanation
+            .notes
+            .push("the token itself is taken out of the request (Authorization)".to_owned());
+    }
+    if route.access != Access::Public {
+        for issuer in config.bearers.iter().map(|bearer| &bearer.issuer) {
+            explanation
+                .notes
+                .push(format!("also for Authorization: Bearer of {issuer}"));
+        }
+    }
+    if !by_token && !method.is_safe() && route.access != Access::Public {
         explanation
             .notes
             .push("sent from a page of the same origin; from another site it gets 403".to_owned());
@@ -306,7 +335,15 @@ fn browser_headers(method: &Method, own_origin: &str) -> HeaderMap {
     headers
 }
 
-fn subject(identity: Identity) -> Subject {
+fn by_token(identity: Identity, scopes: Vec<String>) -> Subject {
+    Subject::of(Proof::Bearer(ForeignProof {
+        identity,
+        scopes,
+        expires_at: Timestamp::EPOCH.plus(Duration::from_secs(1)),
+    }))
+}
+
+fn by_session(identity: Identity) -> Subject {
     Subject::new(AccessClaims {
         identity,
         session: SessionId::from_bytes([0; 16]),
@@ -341,13 +378,22 @@ fn is_own_endpoint(path: &str) -> bool {
     path == "/.auth" || path.starts_with("/.auth/")
 }
 
-fn who(identity: &Identity) -> String {
+fn who(subject: &Subject) -> String {
+    let identity = subject.identity();
     let mut text = identity.user.clone();
     if let Some(email) = &identity.email {
         text.push_str(&format!(" <{email}>"));
     }
     if !identity.groups.is_empty() {
         text.push_str(&format!(", groups {}", identity.groups.join(", ")));
+    }
+    match subject.scopes() {
+        Some([]) => text.push_str(", by a bearer token without scopes"),
+        Some(scopes) => text.push_str(&format!(
+            ", by a bearer token with the scopes {}",
+            scopes.join(", ")
+        )),
+        None => {}
     }
     text
 }
@@ -401,8 +447,8 @@ access = "public"
 upstream = "app"
 "#;
 
-    fn person(groups: &[&str]) -> Option<Identity> {
-        Some(Identity {
+    fn person(groups: &[&str]) -> Option<Subject> {
+        Some(by_session(Identity {
             user: "ana".to_owned(),
             email: Some("ana@example.com".to_owned()),
             name: None,
@@ -411,13 +457,13 @@ upstream = "app"
             provider: "local".to_owned(),
             auth_time: Timestamp::EPOCH,
             amr: Vec::new(),
-        })
+        }))
     }
 
     #[test]
     fn outcomes() {
         let config = crate::config::parse(FILE, "g").unwrap();
-        let check = |method: Method, url: &str, who: Option<Identity>, want: &str| {
+        let check = |method: Method, url: &str, who: Option<Subject>, want: &str| {
             let explanation = explain(&config, &method, url, who).unwrap();
             assert!(
                 explanation.outcome.starts_with(want),

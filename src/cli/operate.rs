@@ -23,6 +23,8 @@ pub(super) enum OperateError {
     Offline(#[from] OfflineError),
     #[error("this command cannot start: {0}")]
     Runtime(std::io::Error),
+    #[error(transparent)]
+    Outbound(#[from] crate::outbound::SetupError),
     #[error("{0}")]
     Refused(String),
     #[error("the running gateway gave an answer to another question; is it of another version?")]
@@ -38,18 +40,22 @@ pub(super) enum Missing {
     Refuse,
 }
 
+/// A runtime for one command.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, OperateError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(OperateError::Runtime)
+}
+
 /// Carries the request out; what was refused is an error that says why.
 pub(super) fn operate(
     config: &Config,
     request: Request,
     missing: Missing,
 ) -> Result<Response, OperateError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(OperateError::Runtime)?;
-    match runtime.block_on(carry_out(config, request, missing))? {
+    match runtime()?.block_on(carry_out(config, request, missing))? {
         Response::Refused { why, message } => Err(OperateError::Refused(match why {
             Why::Unavailable => format!("the store cannot do it now: {message}"),
             Why::Malformed | Why::Taken | Why::Unknown => message,

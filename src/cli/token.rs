@@ -11,7 +11,9 @@ use clap::{Args, Subcommand};
 use self::inspection::{Inspection, Kind, inspect};
 use super::ConfigFile;
 use super::operate::{Missing, OperateError, not_done, operate};
-use crate::clock::Clock;
+use crate::auth::foreign_token::UnverifiedIssuer;
+use crate::bearer::Bearers;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::control::{Judgement, Request, Response, TokenText};
 
@@ -67,7 +69,15 @@ impl Inspect {
         }
         let now = Clock::System.now();
         let mut inspection = inspect(token, now);
-        let judgement = match judge(&config, token, &inspection) {
+        let named = UnverifiedIssuer::of(token).map(|named| named.0);
+        let judged = match named {
+            Some(issuer) if issuer != config.origin.to_string() && !config.bearers.is_empty() => {
+                inspection.kind = Kind::Foreign;
+                judge_foreign(&config, token, &issuer, now)
+            }
+            _ => judge(&config, token, &inspection),
+        };
+        let judgement = match judged {
             Ok(judgement) => judgement,
             Err(error) => return not_done(&error),
         };
@@ -83,6 +93,56 @@ impl Inspect {
             false => ExitCode::from(super::FAILED),
         }
     }
+}
+
+/// What the gateway would make of a bearer token: the same engine, with keys that are read or fetched here and now.
+fn judge_foreign(
+    config: &Config,
+    token: &str,
+    issuer: &str,
+    now: Timestamp,
+) -> Result<Judgement, OperateError> {
+    let runtime = super::operate::runtime()?;
+    let judged = runtime.block_on(async {
+        let settings = config.bearers.clone();
+        let bearers = Bearers::start(settings, runtime.handle())?;
+        Ok::<_, OperateError>(bearers.explain(token, now).await)
+    })?;
+    let (valid, why) = match judged {
+        Some(Ok(subject)) => {
+            let scopes = subject.scopes().unwrap_or_default().join(" ");
+            let user = &subject.identity().user;
+            let with = match scopes.is_empty() {
+                true => "without scopes".to_owned(),
+                false => format!("with the scopes {scopes}"),
+            };
+            (
+                true,
+                format!("a bearer token of {issuer} for the user {user}, {with}"),
+            )
+        }
+        Some(Err(why)) => (
+            false,
+            format!("refused as a bearer token of {issuer}: {why}"),
+        ),
+        None => {
+            let known: Vec<_> = config
+                .bearers
+                .iter()
+                .map(|one| one.issuer.as_str())
+                .collect();
+            let why = format!(
+                "its issuer {issuer} is none of [[bearer]], which are compared exactly: {}",
+                known.join(", ")
+            );
+            (false, why)
+        }
+    };
+    Ok(Judgement {
+        valid,
+        why,
+        refresh: None,
+    })
 }
 
 /// The gateway's judgement, or ours where the token is none that it could issue.

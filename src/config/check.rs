@@ -4,6 +4,7 @@
 //! throws the result away when there was an error.
 
 mod admin;
+mod bearer;
 mod external;
 mod files;
 mod login;
@@ -70,6 +71,7 @@ pub(super) fn check(
         .is_present()
         .then(crate::login::local::Settings::default);
     let providers = login::providers(&reader, root);
+    let bearers = bearer::all(&reader, root);
     let upstreams = upstream::all(&reader, root, &server.limits);
     let routes = route::all(&reader, root, origin.as_ref(), &cookies, &upstreams);
     route::someone_can_sign_in(&reader, root, &routes);
@@ -103,6 +105,7 @@ pub(super) fn check(
         local,
         external,
         providers,
+        bearers,
         upstreams: upstreams.into_iter().map(|named| named.settings).collect(),
         routes,
         admin,

@@ -17,7 +17,7 @@ use toml::de::DeTable;
 use crate::auth::route::Route;
 use crate::headers::cookie::CookieStyle;
 use crate::units::Secret;
-use crate::{admin, external, login, observe, outbound, server, session, store, upstream};
+use crate::{admin, bearer, external, login, observe, outbound, server, session, store, upstream};
 
 pub use check::Purpose;
 pub use report::Report;
@@ -49,6 +49,8 @@ pub struct Config {
     pub external: Option<External>,
     /// `[login.oidc.NAME]` and `[login.oauth2.NAME]`, in the order of the file.
     pub providers: Vec<login::oidc::Settings>,
+    /// `[[bearer]]`.
+    pub bearers: Vec<bearer::Settings>,
     /// `[[upstream]]`.
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]`, in the file's order.

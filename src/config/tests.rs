@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod bearer;
 mod external;
 mod login;
 
@@ -417,13 +418,6 @@ fn one_problem_at_a_time() {
         "",
         &[
             "1:1 nobody can sign in: no way to do so is configured | add [login.local] for built-in accounts, then `vestibule user add NAME`; or [login.oidc.NAME] for an OpenID provider",
-        ],
-    );
-    check(
-        "[login.local]",
-        "[login.local]\n[[bearer]]\nissuer = \"x\"",
-        &[
-            "6:3 `bearer` is not available in this version | it stands for: API clients with tokens of an issuer; remove it",
         ],
     );
     check(

@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::Context;
+use crate::auth::bearer::BearerRefusal;
 use crate::auth::decision::{self, RequestKind};
 use crate::auth::path::{CanonicalTarget, TargetRefusal};
-use crate::auth::route::Matched;
+use crate::auth::route::{Matched, Route};
 use crate::body::Body;
 use crate::login::form::{FormError, ReadError};
 use crate::login::language::Language;
@@ -276,6 +277,43 @@ pub(super) fn unauthorized(context: &Context<'_>, asked: &Asked, target: &str) -
     }
     let login_url = login_url(context, target);
     Problem::sign_in_required(context.own_origin, &login_url)
+        .request_id(context.request_id)
+        .response()
+}
+
+/// 401, or 400 where nobody could say which token counts (RFC 6750 section 3.1). Never a redirect: whoever sends a token
+/// reads statuses.
+pub(super) fn bearer_refused(
+    context: &Context<'_>,
+    kind: RequestKind,
+    refusal: BearerRefusal,
+) -> Response<Body> {
+    let words = refusal.words();
+    if kind == RequestKind::Grpc {
+        return problem::grpc(GrpcStatus::Unauthenticated, words);
+    }
+    let (status, error) = match refusal {
+        BearerRefusal::Several => (StatusCode::BAD_REQUEST, "invalid_request"),
+        _ => (StatusCode::UNAUTHORIZED, "invalid_token"),
+    };
+    Problem::bearer(status, context.own_origin, error, words, None)
+        .request_id(context.request_id)
+        .response()
+}
+
+/// 403: the token is good, and has none of the scopes of this route, which the answer names.
+pub(super) fn insufficient_scope(
+    context: &Context<'_>,
+    asked: &Asked,
+    route: &Route,
+) -> Response<Body> {
+    let words = "the token has none of the scopes of this route";
+    if asked.kind == RequestKind::Grpc {
+        return problem::grpc(GrpcStatus::PermissionDenied, words);
+    }
+    let scopes = route.allow.scopes.join(" ");
+    let (status, error) = (StatusCode::FORBIDDEN, "insufficient_scope");
+    Problem::bearer(status, context.own_origin, error, words, Some(&scopes))
         .request_id(context.request_id)
         .response()
 }

@@ -32,6 +32,8 @@ pub enum ProblemType {
     SignInUnavailable,
     /// Sessions were to be ended, and it is not certain that they are.
     EndUnconfirmed,
+    /// A bearer token was refused; `WWW-Authenticate` says how (RFC 6750 section 3.1).
+    BearerRefused,
 }
 
 impl ProblemType {
@@ -46,6 +48,7 @@ impl ProblemType {
             ProblemType::ProviderUnavailable => "urn:vestibule:problem:provider-unavailable",
             ProblemType::SignInUnavailable => "urn:vestibule:problem:sign-in-unavailable",
             ProblemType::EndUnconfirmed => "urn:vestibule:problem:end-unconfirmed",
+            ProblemType::BearerRefused => "urn:vestibule:problem:bearer-refused",
         }
     }
 
@@ -61,6 +64,7 @@ impl ProblemType {
             }
             ProblemType::SignInUnavailable => "Signing in is not possible now",
             ProblemType::EndUnconfirmed => "The session's end is not confirmed",
+            ProblemType::BearerRefused => "Bearer token refused",
         }
     }
 }
@@ -111,6 +115,26 @@ impl<'a> Problem<'a> {
             .detail("Sign in at login_url, then send the request again.");
         problem.login_url = Some(login_url);
         problem.challenge = Some(format!("Bearer realm=\"{origin}\""));
+        problem
+    }
+
+    /// The answer to a bearer token that is not accepted, or not enough (RFC 6750 section 3). `error` and `description` have no
+    /// quotes or backslashes; `scope` is what would be enough.
+    pub fn bearer(
+        status: StatusCode,
+        origin: &str,
+        error: &'static str,
+        description: &'static str,
+        scope: Option<&str>,
+    ) -> Self {
+        let mut problem = Problem::new(status, ProblemType::BearerRefused).detail(description);
+        let mut challenge = format!(
+            "Bearer realm=\"{origin}\", error=\"{error}\", error_description=\"{description}\""
+        );
+        if let Some(scope) = scope {
+            challenge.push_str(&format!(", scope=\"{scope}\""));
+        }
+        problem.challenge = Some(challenge);
         problem
     }
 

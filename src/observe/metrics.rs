@@ -142,6 +142,20 @@ labels! {
 }
 
 labels! {
+    /// What a bearer token of a configured issuer came to.
+    BearerOutcome as "outcome" {
+        /// Verified before.
+        Remembered = "remembered",
+        /// Verified now.
+        Verified = "verified",
+        /// Refused.
+        Refused = "refused",
+        /// The issuer's keys were not to be had.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
     /// What a sign-in attempt came to.
     SignInOutcome as "outcome" {
         /// Signed in.
@@ -337,6 +351,7 @@ impl RouteMetrics {
 }
 
 type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+type IssuerLabels = [(&'static str, Arc<str>); 1];
 type RouteLabels = [(&'static str, Arc<str>); 2];
 
 /// Every metric, one handle each. Shared by reference; each field may also be cloned out to whoever counts.
@@ -379,6 +394,13 @@ pub struct Metrics {
     pub tokens_verified: Counter,
     /// Verified access tokens that are remembered.
     pub tokens_remembered: Gauge,
+    /// Bearer tokens by outcome.
+    pub bearer_tokens: Counts<BearerOutcome>,
+    /// Verified bearer tokens that are remembered.
+    pub bearer_tokens_remembered: Gauge,
+    issuer_keys: Family<IssuerLabels, Gauge>,
+    issuer_keys_age: Family<IssuerLabels, Gauge>,
+    issuer_fetches: Family<RouteLabels, Counter>,
     /// Revocations that some access token may still run into.
     pub revocations_held: Gauge,
     /// 1 while revocations by other nodes arrive (always, with one node).
@@ -426,6 +448,11 @@ impl Metrics {
             store_unavailable: Counter::default(),
             tokens_verified: Counter::default(),
             tokens_remembered: Gauge::default(),
+            bearer_tokens: Counts::default(),
+            bearer_tokens_remembered: Gauge::default(),
+            issuer_keys: Family::default(),
+            issuer_keys_age: Family::default(),
+            issuer_fetches: Family::default(),
             revocations_held: Gauge::default(),
             feed_attached: Gauge::default(),
             feed_losses: Counter::default(),
@@ -538,6 +565,32 @@ impl Metrics {
             self.tokens_remembered.clone(),
         );
         registry.register(
+            "bearer_tokens",
+            "Bearer tokens of configured issuers, by outcome",
+            self.bearer_tokens.clone(),
+        );
+        registry.register(
+            "bearer_tokens_remembered",
+            "Verified bearer tokens that are remembered",
+            self.bearer_tokens_remembered.clone(),
+        );
+        registry.register(
+            "issuer_keys",
+            "Keys of an issuer that are known",
+            self.issuer_keys.clone(),
+        );
+        registry.register_with_unit(
+            "issuer_keys_age",
+            "Time since the keys of an issuer were fetched",
+            Unit::Seconds,
+            self.issuer_keys_age.clone(),
+        );
+        registry.register(
+            "issuer_fetches",
+            "Fetches of an issuer's keys, by outcome",
+            self.issuer_fetches.clone(),
+        );
+        registry.register(
             "revocations_held",
             "Revocations held in memory",
             self.revocations_held.clone(),
@@ -607,6 +660,26 @@ impl Metrics {
         self.provider_sign_ins
             .get_or_create(&[("provider", provider.into()), ("outcome", outcome.into())])
             .inc();
+    }
+
+    /// What is known of an issuer's keys, named as configured: how many, how old in seconds, fetches that went well and not.
+    pub fn issuer(&self, issuer: &str, keys: usize, age: Option<Duration>, fetches: (u64, u64)) {
+        let issuer: Arc<str> = issuer.into();
+        let labels = [("issuer", Arc::clone(&issuer))];
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.issuer_keys
+            .get_or_create(&labels)
+            .set(gauge(keys as u64));
+        if let Some(age) = age {
+            let seconds = gauge(age.as_secs());
+            self.issuer_keys_age.get_or_create(&labels).set(seconds);
+        }
+        for (outcome, count) in [("succeeded", fetches.0), ("failed", fetches.1)] {
+            self.issuer_fetches
+                .get_or_create(&[("issuer", Arc::clone(&issuer)), ("outcome", outcome.into())])
+                .inner()
+                .store(count, Ordering::Relaxed);
+        }
     }
 
     /// Counts a request that an upstream did not answer. `kind` is a word of the upstream engine, never a message.

@@ -3,7 +3,9 @@
 //! The order is the point: what concerns one hop goes first, then every name that only the gateway may write, then our
 //! cookies; only then are ours written. Must not send anything.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
@@ -78,6 +80,10 @@ fn write_identity(
     let Some(subject) = permit.subject() else {
         return Ok(());
     };
+    // It was for the gateway: an upstream could use it at every other one, in its owner's name.
+    if !subject.travels_by_cookie() {
+        headers.remove(AUTHORIZATION);
+    }
     let index = permit.upstream().0;
     let upstream = plan
         .settings

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use vestibule::observe::Metrics;
 
@@ -127,6 +128,7 @@ fn the_readme_lists_every_metric_and_no_other() {
     metrics.route("a/").answered(200);
     metrics.upstream_error("app", "connect");
     metrics.provider_sign_in("corp", "signed_in");
+    metrics.issuer("https://id.example.com", 1, Some(Duration::ZERO), (1, 0));
     let text = metrics.encode();
     let mut written = BTreeSet::new();
     for line in text.lines() {

@@ -9,11 +9,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("deadline", &[]),
     ("units", &[]),
+    ("token_cache", &[]),
     ("outbound", &["units"]),
     ("auth", &["headers", "clock", "units"]),
     ("issuer", &["auth", "outbound", "clock", "units"]),
     ("store", &["auth", "clock", "units"]),
-    ("session", &["auth", "store", "clock", "units"]),
+    (
+        "bearer",
+        &["auth", "issuer", "outbound", "token_cache", "clock"],
+    ),
+    (
+        "session",
+        &["auth", "store", "token_cache", "clock", "units"],
+    ),
     // Accounts are a source of identities for renewals: login implements a trait of the session engine.
     (
         "login",

@@ -23,6 +23,7 @@ mod accounts;
 mod admin_api;
 mod apps;
 mod attacks;
+mod bearer;
 mod browser;
 mod cli;
 mod clock;

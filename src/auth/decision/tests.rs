@@ -1,7 +1,9 @@
 use http::HeaderValue;
 
 use super::*;
+use crate::auth::foreign_token::ForeignTokenError;
 use crate::auth::route::{Allow, Revocation};
+use crate::auth::subject::{ForeignProof, Proof};
 use crate::auth::test_support::{NOW, ORIGIN as OWN, claims};
 use crate::auth::{Generation, SessionId};
 
@@ -353,6 +355,7 @@ impl Case {
             Action::Challenge(RequestKind::Navigation, AnonymousReason::NoCredentials) => "sign in",
             Action::Challenge(RequestKind::Api, AnonymousReason::NoCredentials) => "401",
             Action::Challenge(..) => "another challenge",
+            Action::InsufficientScope => "403 scope",
             Action::NotAllowed(RequestKind::Navigation) => "403 page",
             Action::NotAllowed(_) => "403",
             Action::CrossSite => "cross-site",
@@ -445,6 +448,133 @@ fn what_happens_on_each_kind_of_route() {
             case.check(want);
         }
     }
+}
+
+fn by_token(scopes: &[&str]) -> Decision {
+    let proof = Proof::Bearer(ForeignProof {
+        identity: claims().identity,
+        scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        expires_at: NOW,
+    });
+    Decision::SignedIn(Arc::new(Subject::of(proof)))
+}
+
+/// What a bearer token comes to on a route.
+fn with_token(
+    route: &Route,
+    method: &str,
+    sent: &[(&'static str, &'static str)],
+    who: &Decision,
+) -> String {
+    let target = CanonicalTarget::parse("/").unwrap();
+    let method = method.parse().unwrap();
+    match act(who, route, target, &method, &headers(sent), OWN) {
+        Action::Forward(permit) => format!("forward {}", permit.subject().is_some()),
+        Action::Challenge(kind, reason) => format!("{kind:?} {reason:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn any_route(access: Access, scopes: &[&str]) -> Route {
+    Route {
+        host: "app.example.com".to_owned(),
+        path: "/".to_owned(),
+        methods: Vec::new(),
+        upstream: UpstreamId(0),
+        access,
+        allow: Allow {
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            ..Allow::default()
+        },
+        preflight: Preflight::Deny,
+        revocation: Revocation::Pushed,
+    }
+}
+
+#[test]
+fn no_other_site_can_make_a_browser_send_a_bearer_token() {
+    let route = any_route(Access::Authenticated, &[]);
+    let elsewhere = [
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    for method in ["GET", "POST", "DELETE"] {
+        let done = with_token(&route, method, &elsewhere, &by_token(&[]));
+        assert_eq!(done, "forward true", "{method}");
+    }
+    let cookie = Decision::SignedIn(subject());
+    assert_eq!(with_token(&route, "POST", &elsewhere, &cookie), "CrossSite");
+    let external = ForeignProof {
+        identity: claims().identity,
+        scopes: Vec::new(),
+        expires_at: NOW,
+    };
+    let external = Decision::SignedIn(Arc::new(Subject::of(Proof::External(external))));
+    assert_eq!(
+        with_token(&route, "POST", &elsewhere, &external),
+        "CrossSite"
+    );
+}
+
+#[test]
+fn a_token_without_the_scope_of_the_route() {
+    let route = any_route(Access::Authenticated, &["read", "write"]);
+    let with = |scopes: &[&str]| with_token(&route, "GET", &[], &by_token(scopes));
+    assert_eq!(with(&["write"]), "forward true");
+    assert_eq!(with(&["x"]), "InsufficientScope");
+    assert_eq!(with(&[]), "InsufficientScope");
+    let session = with_token(&route, "GET", &[], &Decision::SignedIn(subject()));
+    assert_eq!(session, "NotAllowed(Api)");
+}
+
+#[test]
+fn a_refused_token_is_never_a_redirect_and_never_nobody() {
+    let refused = |why| Decision::Anonymous(AnonymousReason::Bearer(why));
+    let expired = BearerRefusal::Token(ForeignTokenError::Expired);
+    let navigates = [("sec-fetch-mode", "navigate")];
+    for access in [Access::Authenticated, Access::Optional] {
+        let done = with_token(
+            &any_route(access, &[]),
+            "GET",
+            &navigates,
+            &refused(expired),
+        );
+        assert_eq!(done, "Api Bearer(Token(Expired))");
+    }
+    let grpc = [("content-type", "application/grpc")];
+    let done = with_token(
+        &any_route(Access::Optional, &[]),
+        "POST",
+        &grpc,
+        &refused(expired),
+    );
+    assert_eq!(done, "Grpc Bearer(Token(Expired))");
+    let done = with_token(
+        &any_route(Access::Public, &[]),
+        "GET",
+        &[],
+        &refused(expired),
+    );
+    assert_eq!(done, "forward false");
+}
+
+#[test]
+fn a_token_of_nobody_we_know_is_refused_only_where_it_is_all_there_is() {
+    let nobody = || Decision::Anonymous(AnonymousReason::NoCredentials);
+    let over = || Decision::Anonymous(AnonymousReason::BadToken(TokenError::Expired));
+    let judged = |decision, access| format!("{:?}", beside_stranger(decision, access));
+    let stranger = "Anonymous(Bearer(Stranger))";
+    assert_eq!(judged(nobody(), Access::Authenticated), stranger);
+    assert_eq!(
+        judged(nobody(), Access::Optional),
+        "Anonymous(NoCredentials)"
+    );
+    assert_eq!(
+        judged(over(), Access::Authenticated),
+        "Anonymous(BadToken(Expired))"
+    );
+    let signed_in = beside_stranger(Decision::SignedIn(subject()), Access::Authenticated);
+    assert!(matches!(signed_in, Decision::SignedIn(_)));
 }
 
 #[test]

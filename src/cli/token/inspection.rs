@@ -15,6 +15,8 @@ use crate::units::format_duration;
 pub(super) enum Kind {
     Access,
     Assertion,
+    /// Of an issuer that is not this gateway.
+    Foreign,
     OtherJwt,
     Refresh,
     Unknown,
@@ -46,6 +48,7 @@ impl Inspection {
         match self.kind {
             Kind::Access => "access token",
             Kind::Assertion => "assertion for an upstream",
+            Kind::Foreign => "token of another issuer",
             Kind::OtherJwt => "a JWT of another kind",
             Kind::Refresh => "refresh token",
             Kind::Unknown => "unknown",

@@ -64,7 +64,7 @@ fn one(
         ],
         Access::Authenticated,
     );
-    let allow = allow(reader, table, access);
+    let allow = allow(reader, table, access, root);
     let preflight = reader.choice(
         table,
         "preflight",
@@ -244,7 +244,7 @@ fn methods(reader: &Reader<'_>, table: &Section<'_>) -> Option<Vec<Method>> {
     good.then_some(methods)
 }
 
-fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access) -> Allow {
+fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access, root: &Section<'_>) -> Allow {
     let allow = table.section("allow");
     let list = |key: &str| -> Vec<String> {
         allow
@@ -267,6 +267,7 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access) -> Allow {
         groups: list("groups"),
         users: list("users"),
         emails: list("emails"),
+        scopes: scopes(reader, &allow, root),
     };
     // An empty list beside a filled one adds nobody. A rule without any name would admit everybody, and reads as nobody.
     let names_nobody = allow.entries().all(|(key, value)| {
@@ -293,6 +294,35 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access) -> Allow {
         );
     }
     lists
+}
+
+/// Scope tokens (RFC 6749 section 3.3), each for itself.
+fn scopes(reader: &Reader<'_>, allow: &Section<'_>, root: &Section<'_>) -> Vec<String> {
+    let Some(texts) = allow.texts("scopes") else {
+        return Vec::new();
+    };
+    for text in &texts {
+        let typed = *text.get_ref();
+        let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if typed.is_empty() || !typed.bytes().all(allowed) {
+            reader.problems.error(
+                text.span(),
+                format!("{typed:?} is not a scope"),
+                "a scope has no blanks and no quotes; several are a list, of which a token needs one",
+            );
+        }
+    }
+    if root.value("bearer").is_none() {
+        reader.problems.error(
+            allow.key_span("scopes").unwrap_or(allow.span()),
+            "`route.allow.scopes` without any [[bearer]]",
+            "scopes are what bearer tokens carry: add [[bearer]], or remove it",
+        );
+    }
+    texts
+        .iter()
+        .map(|text| text.get_ref().to_string())
+        .collect()
 }
 
 /// Reports every rule that cannot be told from an earlier one. What counts as such is the table's to say: it is built
@@ -329,7 +359,8 @@ pub(super) fn someone_can_sign_in(reader: &Reader<'_>, root: &Section<'_>, route
         .section("login")
         .entries()
         .any(|(name, _)| super::login::WAYS.contains(name.get_ref()))
-        || root.value("external").is_some();
+        || root.value("external").is_some()
+        || root.value("bearer").is_some();
     if !has_a_way && routes.iter().any(|route| route.access != Access::Public) {
         let span = root.value("login").map_or(0..0, Spanned::span);
         reader.problems.error(

@@ -218,7 +218,7 @@ fn the_annotated_examples_of_providers_can_be_used() {
     let block: String = text
         .lines()
         .skip_while(|line| !line.starts_with("# [login.oidc."))
-        .take_while(|line| !line.starts_with("# Not in this version"))
+        .take_while(|line| !line.starts_with("# API clients"))
         .filter_map(|line| line.strip_prefix("# "))
         .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.starts_with(' '))
         .filter(|line| {

@@ -92,7 +92,8 @@ impl Texts {
             | ProblemType::NotAllowed
             | ProblemType::CrossSite
             | ProblemType::StoreUnavailable
-            | ProblemType::ProviderUnavailable => self.of_status(status),
+            | ProblemType::ProviderUnavailable
+            | ProblemType::BearerRefused => self.of_status(status),
         }
     }
 

@@ -1,0 +1,187 @@
+//! `[[bearer]]` as deployers meet it.
+
+use super::super::*;
+use super::{MINIMAL, problems};
+use crate::auth::foreign_keys::Algorithm;
+use crate::auth::test_support::foreign::{Maker, jwks};
+use crate::bearer::Keys;
+use crate::issuer::Location;
+
+/// The minimal file with this instead of built-in accounts, in a folder with key files.
+fn with(text: &str) -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let rsa = Maker::new(Algorithm::RS256);
+    put("key.pem", rsa.pem().as_bytes());
+    put(
+        "jwks.json",
+        &jwks(&[
+            rsa.jwk(r#""kid":"a""#),
+            Maker::new(Algorithm::HS256).jwk(""),
+        ]),
+    );
+    put("secret", &[b's'; 32]);
+    put("short", &[b's'; 31]);
+    (MINIMAL.replace("[login.local]", text), folder)
+}
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    let (text, folder) = with(text);
+    let name = folder.path().join("gateway.toml").display().to_string();
+    parse(&text, &name).map_err(|report| {
+        let errors = report.problems().iter();
+        let errors = errors.filter(|problem| problem.severity == report::Severity::Error);
+        errors.map(|problem| problem.message.clone()).collect()
+    })
+}
+
+const BASE: &str = "[[bearer]]\nissuer = \"https://id.example.com/a\"\naudience = \"api\"\n";
+
+#[test]
+fn keys_come_from_one_place() {
+    let keys = |more: &str| {
+        read(&format!("{BASE}{more}"))
+            .unwrap()
+            .bearers
+            .remove(0)
+            .keys
+    };
+    let Keys::Remote {
+        location,
+        algorithms,
+        ..
+    } = keys("")
+    else {
+        panic!("not discovered")
+    };
+    assert_eq!(
+        (location, &*algorithms),
+        (Location::Discovered, Algorithm::ASYMMETRIC)
+    );
+    let Keys::Remote {
+        location,
+        algorithms,
+        ..
+    } = keys("jwks_url = \"https://id.example.com/keys\"\nalgorithms = [\"ES256\"]")
+    else {
+        panic!("not fetched")
+    };
+    assert_eq!(
+        location,
+        Location::Url("https://id.example.com/keys".parse().unwrap())
+    );
+    assert_eq!(algorithms, [Algorithm::ES256]);
+    for (more, want) in [
+        ("jwks_file = \"jwks.json\"", Algorithm::RS256),
+        (
+            "public_key_file = \"key.pem\"\nalgorithms = [\"PS256\"]",
+            Algorithm::PS256,
+        ),
+        ("secret_file = \"secret\"", Algorithm::HS256),
+    ] {
+        let Keys::Fixed(keys) = keys(more) else {
+            panic!("not read: {more}")
+        };
+        let found: Vec<_> = keys.describe().map(|(_, algorithm)| algorithm).collect();
+        assert_eq!(found, [want], "{more}");
+    }
+    let local = BASE.replace("https://id.example.com", "http://127.0.0.1:3000");
+    assert!(read(&local).is_ok(), "http on this machine");
+    // Nothing is called: the issuer need be no URL.
+    let named = BASE.replace("https://id.example.com/a", "accounts");
+    assert!(read(&format!("{named}jwks_file = \"jwks.json\"")).is_ok());
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let check = |text: &str, want: &[&str]| {
+        let found = read(text).map(|_| ()).unwrap_err();
+        assert_eq!(found, want, "{text}");
+    };
+    let base = |more: &str| format!("{BASE}{more}");
+    check(
+        "[[bearer]]",
+        &["`bearer.issuer` is missing", "`bearer.audience` is missing"],
+    );
+    check(
+        &format!("{BASE}{BASE}"),
+        &["two [[bearer]] for the issuer \"https://id.example.com/a\""],
+    );
+    check(
+        &base("jwks_file = \"jwks.json\"\nsecret_file = \"secret\""),
+        &["a [[bearer]] has both `jwks_file` and `secret_file`"],
+    );
+    check(
+        &base("algorithms = [\"none\"]"),
+        &["\"none\" is no signature algorithm"],
+    );
+    check(&base("algorithms = []"), &["`bearer.algorithms` is empty"]);
+    check(
+        &base("algorithms = [\"HS256\"]"),
+        &["HS256 needs a shared secret"],
+    );
+    check(
+        &base("secret_file = \"secret\"\nalgorithms = [\"RS256\"]"),
+        &["RS256 needs a public key"],
+    );
+    check(
+        &base("secret_file = \"short\""),
+        &["`bearer.secret_file`: the secret is too short: HS256 needs at least 32 random bytes"],
+    );
+    check(
+        &base("public_key_file = \"secret\""),
+        &[
+            "`bearer.public_key_file`: not PEM: a block \"BEGIN PUBLIC KEY\" or \"BEGIN CERTIFICATE\" is expected",
+        ],
+    );
+    check(
+        &base("jwks_file = \"jwks.json\"\nalgorithms = [\"ES256\"]"),
+        &["`bearer.jwks_file`: none of the keys can be used with the configured algorithms"],
+    );
+    check(
+        &base("jwks_url = \"http://id.example.com/keys\""),
+        &["the keys would be fetched from id.example.com without TLS"],
+    );
+    check(
+        &base("jwks_url = \"ftp://h/\""),
+        &["\"ftp://h/\" cannot be called"],
+    );
+    check(
+        &base("jwks_url = \"https://u@h/\""),
+        &["\"https://u@h/\" has a part that is not sent"],
+    );
+    check(
+        &BASE.replace("https://id.example.com/a", "accounts"),
+        &["\"accounts\" cannot be called"],
+    );
+    check(
+        &base("ca_file = \"key.pem\""),
+        &["there is no certificate in it"],
+    );
+    check(
+        &base("claims = { user = \".x\" }"),
+        &[
+            "`bearer.claims.user` is not the name of a claim: write it as in the token, with dots for claims within claims (\"realm_access.roles\")",
+        ],
+    );
+    check(
+        &base("max_lifetime = \"10y\""),
+        &["`bearer.max_lifetime` is not a duration"],
+    );
+}
+
+#[test]
+fn scopes_belong_to_bearer_tokens() {
+    let scoped = |scopes: &str| {
+        let (text, _folder) = with(BASE);
+        let route = format!("[[route]]\nallow = {{ scopes = [{scopes}] }}");
+        let mut problems = problems(&text.replace("[[route]]", &route));
+        problems.retain(|problem| !problem.contains("self-signed"));
+        problems
+    };
+    assert_eq!(scoped(r#""read", "write""#), Vec::<String>::new());
+    assert!(scoped(r#""read write""#)[0].contains("is not a scope"));
+    assert!(scoped(r#""""#)[0].contains("is not a scope"));
+    let without = MINIMAL.replace("[[route]]", "[[route]]\nallow = { scopes = [\"read\"] }");
+    assert!(problems(&without)[1].contains("`route.allow.scopes` without any [[bearer]]"));
+}
