@@ -36,6 +36,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a minute; a failure of before was explained, not reproduced (README, the soak)"]
 async fn soak_of_a_minute() {
     soak(Duration::from_secs(60)).await;
 }
