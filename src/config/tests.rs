@@ -345,7 +345,7 @@ fn one_problem_at_a_time() {
             route,
             &in_route(allow),
             &[
-                "11:1 `route.allow` names nobody | name groups, users or emails; leave `allow` out to admit everybody who is signed in",
+                "11:1 `route.allow` names nobody | name groups, users, emails or scopes; leave `allow` out to admit everybody who is signed in",
             ],
         );
     }

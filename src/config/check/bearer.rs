@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 
-use super::store::read_file;
+use super::store::{read_file, secret_file};
 use super::{Reader, suggest};
 use crate::auth::claims::{ClaimMap, ClaimPath};
 use crate::auth::foreign_keys::{Algorithm, ForeignKeys};
@@ -219,7 +219,10 @@ fn keys(
         "public_key_file" => "name the PEM file with the issuer's public key",
         _ => "name the file with the issuer's JWK Set",
     };
-    let bytes = read_file(reader, text.span(), text.get_ref(), hint)?;
+    let bytes = match shared {
+        true => secret_file(reader, text.span(), text.get_ref(), hint)?,
+        false => read_file(reader, text.span(), text.get_ref(), hint)?,
+    };
     let made = match *key {
         "secret_file" => ForeignKeys::from_secret(&Secret::new(bytes), &allowed),
         "public_key_file" => ForeignKeys::from_pem(&bytes, &allowed),

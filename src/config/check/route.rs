@@ -271,7 +271,7 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access, root: &Sectio
     };
     // An empty list beside a filled one adds nobody. A rule without any name would admit everybody, and reads as nobody.
     let names_nobody = allow.entries().all(|(key, value)| {
-        matches!(*key.get_ref(), "groups" | "users" | "emails")
+        matches!(*key.get_ref(), "groups" | "users" | "emails" | "scopes")
             && value
                 .get_ref()
                 .as_array()
@@ -281,7 +281,7 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access, root: &Sectio
         reader.problems.error(
             table.key_span("allow").unwrap_or(table.span()),
             "`route.allow` names nobody",
-            "name groups, users or emails; leave `allow` out to admit everybody who is signed in",
+            "name groups, users, emails or scopes; leave `allow` out to admit everybody who is signed in",
         );
         return lists;
     }

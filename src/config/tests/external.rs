@@ -17,7 +17,7 @@ impl Folder {
     }
 
     fn put(&self, name: &str, text: &str) {
-        std::fs::write(self.0.path().join(name), text).unwrap();
+        super::private(&self.0.path().join(name), text);
     }
 
     fn parse(&self, text: &str) -> Result<Config, Report> {

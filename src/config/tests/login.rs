@@ -11,10 +11,10 @@ const BEFORE: &str = "[server]\norigin = \"https://app.example.com\"\n[tls]\nsel
 /// A folder with the secrets that the examples name.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
-    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    super::private(&folder.path().join("secret"), "s3cret\n");
+    super::private(&folder.path().join("empty"), "\n");
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    std::fs::write(folder.path().join("client.pem"), key.serialize_pem()).unwrap();
+    super::private(&folder.path().join("client.pem"), &key.serialize_pem());
     folder
 }
 
