@@ -7,6 +7,7 @@ mod admin;
 mod bearer;
 mod external;
 mod files;
+mod groups;
 mod login;
 pub(super) mod names;
 mod redis;
@@ -70,7 +71,7 @@ pub(super) fn check(
         .section("local")
         .is_present()
         .then(crate::login::local::Settings::default);
-    let providers = login::providers(&reader, root);
+    let mut providers = login::providers(&reader, root);
     let bearers = bearer::all(&reader, root);
     let upstreams = upstream::all(&reader, root, &server.limits);
     let routes = route::all(&reader, root, origin.as_ref(), &cookies, &upstreams);
@@ -91,6 +92,10 @@ pub(super) fn check(
         upstream::unused(&reader, &upstreams, &routes);
     }
     let log = log_settings(&reader, &root.section("log"));
+    let useful_groups = groups::useful(&routes, &upstreams);
+    for provider in &mut providers {
+        provider.useful_groups.clone_from(&useful_groups);
+    }
 
     Some(Config {
         source: source.to_owned(),

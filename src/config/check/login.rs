@@ -201,6 +201,7 @@ fn one(
         provider_grace: protocol.provider_grace,
         logout_return: protocol.logout_return,
         ca,
+        useful_groups: None,
     })
 }
 

@@ -60,6 +60,10 @@ pub fn read(
     if !admits(&settings.allow, &identity) {
         return Err(PersonError::NotAllowed);
     }
+    // Some people are in hundreds of groups, and a cookie has 4 KiB.
+    if let Some(useful) = &settings.useful_groups {
+        identity.groups.retain(|group| useful.contains(group));
+    }
     Ok(Person { identity, subject })
 }
 
@@ -309,5 +313,16 @@ mod tests {
             r#"{"sub":"s1","email":"bo@example.org","email_verified":false}"#,
             false,
         );
+    }
+
+    #[test]
+    fn groups_that_nothing_here_can_ask_for_are_left_out_after_the_rules_were_asked() {
+        let mut settings = openid();
+        settings.allow.groups = vec!["people".to_owned()];
+        let json = r#"{"sub":"s1","groups":["a","people","staff","z"]}"#;
+        let groups = |settings: &Settings| read_one(settings, json).unwrap().identity.groups;
+        assert_eq!(groups(&settings), ["a", "people", "staff", "z"]);
+        settings.useful_groups = Some(["staff".to_owned(), "none".to_owned()].into());
+        assert_eq!(groups(&settings), ["staff"]);
     }
 }

@@ -1,5 +1,6 @@
 //! What a deployer meant by `[login.oidc.NAME]` and `[login.oauth2.NAME]`. Must not talk to anybody.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub logout_return: Option<String>,
     /// PEM of the authorities that sign its certificates, instead of the system's.
     pub ca: Option<Vec<u8>>,
+    /// The groups that a session keeps: those that something here can ask for. `None`: all.
+    pub useful_groups: Option<BTreeSet<String>>,
 }
 
 impl Settings {
@@ -156,6 +159,7 @@ pub(super) mod tests {
             provider_grace: Duration::from_secs(86_400),
             logout_return: None,
             ca: None,
+            useful_groups: None,
         }
     }
 
