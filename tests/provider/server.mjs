@@ -60,10 +60,9 @@ function account(login) {
 }
 
 const names = Object.values(settings.accounts).flatMap(Object.keys);
-const standard = { email: ['email', 'email_verified'], profile: ['name', 'preferred_username'], groups: ['groups'] };
-// Whatever else the accounts have comes with `profile`, so that a test can invent any claim.
-standard.profile.push(...names.filter((name) => name !== 'sub' && !Object.values(standard).flat().includes(name)));
-for (const name of settings.inventedClaims ?? []) standard.profile.push(name);
+const standard = { email: ['email', 'email_verified'], profile: ['name', 'preferred_username'] };
+// Whatever else the accounts have, groups among them, comes with `profile`, so that a test can invent any claim.
+standard.profile.push(...new Set(names.filter((name) => name !== 'sub' && !Object.values(standard).flat().includes(name))));
 
 function build() {
   const provider = new oidc.Provider(issuer, {

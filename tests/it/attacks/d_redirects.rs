@@ -7,7 +7,9 @@ use url::Url;
 use super::raw;
 use crate::harness::browser::Browser;
 use crate::harness::client::Answer;
-use crate::harness::{App, Ask, Gateway, ORIGIN, PASSWORD};
+use crate::harness::provider::CLIENT_SECRET;
+use crate::harness::{App, Ask, Gateway, ORIGIN, PASSWORD, Person, Rogue};
+use crate::oidc::{by, parameter};
 
 /// Whether following `location` from the origin stays on the origin.
 fn stays(location: &str) -> bool {
@@ -291,4 +293,58 @@ async fn d04_no_redirect_carries_a_credential() {
     )
     .await;
     assert_eq!(status, 403);
+}
+
+/// Every twentieth string of the corpus, through a provider: each costs a whole sign-in.
+#[tokio::test]
+async fn d01_no_string_leads_off_the_origin_by_way_of_a_provider() {
+    let (app, rogue) = (App::start().await, Rogue::start().await);
+    let gateway = by(&app, &rogue.table("corp", "")).run();
+    let person = Person::new();
+    for rd in corpus().iter().step_by(20) {
+        let browser = gateway.anon();
+        let target = login_target(rd).replace("/login?", "/login/corp?");
+        let answer = browser.navigate(&target).await;
+        assert_eq!(answer.status, 303, "{rd:?}: {}", answer.text());
+        let back = person.visit(answer.header("location").unwrap(), "-").await;
+        let answer = browser.come_back(&back).await;
+        assert_eq!(answer.status, 303, "{rd:?}: {}", answer.text());
+        let location = answer.header("location").expect("a Location in ASCII");
+        assert!(stays(location), "{rd:?} -> {location:?}");
+    }
+    for rd in ["/notes/7?tab=2", "/a%20b?x=%2F%2Fevil"] {
+        let answer = gateway.anon().sign_in_by("corp", &person, "-", rd).await;
+        assert_eq!(answer.header("location"), Some(rd));
+    }
+}
+
+#[tokio::test]
+async fn d04_no_redirect_of_a_provider_carries_a_credential() {
+    let (app, rogue) = (App::start().await, Rogue::start().await);
+    let gateway = by(&app, &rogue.table("corp", "")).run();
+    let alice = gateway.anon();
+    let location = alice.begin("corp", "/notes").await;
+    let back = Person::new().visit(&location, "-").await;
+    let answer = alice.come_back(&back).await;
+    let home = answer.header("location").unwrap();
+    for secret in [
+        alice.access().unwrap(),
+        alice.refresh().unwrap(),
+        alice.session(),
+    ] {
+        assert!(!location.contains(&secret) && !home.contains(&secret));
+    }
+    for name in ["code", "state"] {
+        assert!(!home.contains(&parameter(&back, name)));
+    }
+    assert!(!location.contains(CLIENT_SECRET));
+    // The page at the end is not told where it came from.
+    let policy = answer.header("referrer-policy");
+    assert!(
+        matches!(
+            policy,
+            Some("no-referrer" | "same-origin" | "origin" | "strict-origin")
+        ),
+        "{policy:?}"
+    );
 }

@@ -4,10 +4,12 @@ mod a_spoofing;
 mod b_forwarding;
 mod c_paths;
 mod d_redirects;
+mod e_login_flow;
 mod f_cookies;
 mod g_tokens;
 mod i_refresh;
 mod l_logout;
+mod o_oauth;
 mod p_exposure;
 mod r_store;
 pub mod w_upgrade;
@@ -40,7 +42,7 @@ fn asks_to_sign_in(status: u16) -> bool {
 /// Every case of these sections has a test that carries its id.
 #[test]
 fn no_case_is_without_its_test() {
-    let sections: [(&str, &str, &[u8]); 11] = [
+    let sections: [(&str, &str, &[u8]); 13] = [
         (
             "a",
             include_str!("a_spoofing.rs"),
@@ -57,6 +59,11 @@ fn no_case_is_without_its_test() {
             &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         ),
         ("d", include_str!("d_redirects.rs"), &[1, 2, 3, 4]),
+        (
+            "e",
+            include_str!("e_login_flow.rs"),
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+        ),
         ("f", include_str!("f_cookies.rs"), &[1, 2, 3, 4, 5, 6, 7, 8]),
         (
             "g",
@@ -67,13 +74,32 @@ fn no_case_is_without_its_test() {
         ),
         (
             "i",
-            include_str!("i_refresh.rs"),
-            &[1, 2, 3, 4, 5, 6, 10, 11, 12],
+            concat!(
+                include_str!("i_refresh.rs"),
+                include_str!("../oidc/renewal.rs")
+            ),
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
         ),
         ("l", include_str!("l_logout.rs"), &[1, 2]),
+        (
+            "o",
+            concat!(
+                include_str!("o_oauth.rs"),
+                include_str!("../oidc/renewal.rs")
+            ),
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12],
+        ),
         ("w", include_str!("w_upgrade.rs"), &[1, 2, 3, 4, 5]),
         ("p", include_str!("p_exposure.rs"), &[1, 2, 3, 4, 5]),
-        ("r", include_str!("r_store.rs"), &[11]),
+        (
+            "r",
+            concat!(
+                include_str!("r_store.rs"),
+                include_str!("../oidc/renewal.rs"),
+                include_str!("../oidc/sign_in.rs")
+            ),
+            &[10, 11, 14],
+        ),
     ];
     for (letter, source, cases) in sections {
         for case in cases {

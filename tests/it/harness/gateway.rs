@@ -442,14 +442,12 @@ impl Setup {
     }
 
     /// With a wall clock that others have as well.
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub fn clock(mut self, clock: &Arc<WallClock>) -> Self {
         self.clock = Some(clock.clone());
         self
     }
 
     /// These sources of sign-in instead of the built-in accounts.
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub fn login(mut self, tables: &str) -> Self {
         self.login = tables.to_owned();
         self

@@ -119,6 +119,13 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     rest.split_once(after).map(|(found, _)| found)
 }
 
+/// Where a page sends its reader by itself.
+fn carries_on(page: &Answer) -> Option<String> {
+    let page = page.text();
+    let target = between(&page, "http-equiv=\"refresh\" content=\"0;url=", "\"")?;
+    Some(target.replace("&#38;", "&").replace("&amp;", "&"))
+}
+
 impl Browser {
     /// Begins to sign in by a provider: where the gateway sends the browser.
     pub async fn begin(&self, name: &str, rd: &str) -> String {
@@ -139,6 +146,35 @@ impl Browser {
                 .header("accept", "text/html,*/*;q=0.8"),
         )
         .await
+    }
+
+    /// Goes where a page sends its reader by itself after a mishap, through the provider if need be; the last answer.
+    pub async fn carried_on(&self, answer: Answer, person: &Person, login: &str) -> Answer {
+        let Some(target) = carries_on(&answer) else {
+            return answer;
+        };
+        let answer = self.navigate(&target).await;
+        match answer
+            .header("location")
+            .filter(|to| to.starts_with("http"))
+        {
+            Some(to) => self.come_back(&person.visit(to, login).await).await,
+            None => answer,
+        }
+    }
+
+    /// Presses the button of the sign-out page: where the browser is led then, and the answer itself.
+    pub async fn leave(&self) -> (Option<String>, Answer) {
+        let form = super::browser::sign_out_form()
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-dest", "document")
+            .header("accept", "text/html");
+        let answer = self.send(form).await;
+        let to = match answer.header("location") {
+            Some(to) => Some(to.to_owned()),
+            None => carries_on(&answer),
+        };
+        (to, answer)
     }
 
     /// The whole way: to the provider, its form, and back.

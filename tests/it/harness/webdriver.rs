@@ -263,7 +263,6 @@ impl Chromium {
     }
 
     /// Signs in at a provider's form (`tests/provider/server.mjs`), where the browser is by now.
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub async fn sign_in_at_provider(&self, login: &str) {
         self.until("return document.querySelector('form[data-prompt=login]') !== null;")
             .await;
@@ -273,14 +272,12 @@ impl Chromium {
     }
 
     /// The tab that it acts in.
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub async fn tab(&self) -> String {
         let handle = self.command("GET", "/window", None).await;
         handle.as_str().unwrap().to_owned()
     }
 
     /// Opens another tab and acts in it from now on.
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub async fn new_tab(&self) -> String {
         let tab = self
             .command("POST", "/window/new", Some(json!({ "type": "tab" })))
@@ -290,7 +287,6 @@ impl Chromium {
         handle
     }
 
-    #[allow(dead_code, reason = "for sign-in by a provider")]
     pub async fn to_tab(&self, handle: &str) {
         self.command("POST", "/window", Some(json!({ "handle": handle })))
             .await;
