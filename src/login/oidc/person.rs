@@ -111,9 +111,14 @@ fn admits(allow: &Allow, identity: &Identity) -> bool {
         return true;
     }
     let email = identity.email.as_deref();
-    // What stands behind the last `@` is the domain (RFC 5321 section 4.1.2 allows others in quotes before it).
+    // What stands behind the last `@` is the domain. RFC 5321 section 4.1.2 allows others before it in quotes only; what is no
+    // address belongs to no domain.
     let domain = email
         .and_then(|email| email.rsplit_once('@'))
+        .filter(|(local, _)| {
+            let quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
+            !local.is_empty() && (quoted || !local.contains('@'))
+        })
         .map(|(_, domain)| domain);
     let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
     domain.is_some_and(|domain| allow.email_domains.iter().any(|known| same(known, domain)))
@@ -277,6 +282,8 @@ mod tests {
             "a@example.com.evil",
             "example.com",
             "a@example.com@evil",
+            "a@evil@example.com",
+            "@example.com",
             "a@example.com ",
         ] {
             check(domains("example.com"), &said(other), false);
