@@ -14,7 +14,7 @@ mod p_exposure;
 mod r_store;
 pub mod w_upgrade;
 
-pub use w_upgrade::open as open_socket;
+pub use w_upgrade::{echoes, open as open_socket};
 
 use std::time::Duration;
 
@@ -80,14 +80,22 @@ fn no_case_is_without_its_test() {
             ),
             &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
         ),
-        ("l", include_str!("l_logout.rs"), &[1, 2]),
+        (
+            "l",
+            concat!(
+                include_str!("l_logout.rs"),
+                include_str!("../oidc/logout.rs")
+            ),
+            &[1, 2, 3, 4],
+        ),
         (
             "o",
             concat!(
                 include_str!("o_oauth.rs"),
-                include_str!("../oidc/renewal.rs")
+                include_str!("../oidc/renewal.rs"),
+                include_str!("../oidc/logout.rs")
             ),
-            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
         ),
         ("w", include_str!("w_upgrade.rs"), &[1, 2, 3, 4, 5]),
         ("p", include_str!("p_exposure.rs"), &[1, 2, 3, 4, 5]),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::by;
+use crate::harness::browser::claims;
 use crate::harness::clock::WallClock;
 use crate::harness::wait::until;
 use crate::harness::webdriver::Chromium;
@@ -102,6 +103,37 @@ async fn a_person_signs_in_by_a_provider_and_notices_nothing_until_it_is_over() 
     chromium.sign_in_at_provider("bob").await;
     chromium.until(AT_THE_PAGE).await;
     assert_eq!(app.last().one("x-forwarded-user"), Some("bob"));
+}
+
+#[tokio::test]
+async fn the_provider_ends_a_session_and_its_socket_closes() {
+    let app = App::start().await;
+    let provider = Provider::start();
+    let gateway = by(&app, &provider.table("corp", "")).run();
+    provider.knows(&gateway).await;
+    let chromium = Chromium::start(gateway.addr).await;
+    chromium.open("/page").await;
+    chromium.sign_in_at_provider("alice").await;
+    chromium.until(AT_THE_PAGE).await;
+    chromium
+        .script(
+            "window.said = null; window.over = false;
+             window.socket = new WebSocket('wss://app.test/socket');
+             socket.onopen = () => socket.send('hello');
+             socket.onmessage = event => { window.said = event.data; };
+             socket.onclose = () => { window.over = true; };",
+        )
+        .await;
+    chromium.until("return window.said === 'hello';").await;
+    let sid = claims(&chromium.cookie(ACCESS).await.unwrap())["sid"].clone();
+    assert_eq!(provider.end_sessions("alice").await, 1);
+    chromium.until("return window.over;").await;
+    chromium.script("fire(3, '/data');").await;
+    assert_eq!(statuses(&chromium).await, [401; 3]);
+    gateway
+        .until_logged(&["audit", sid.as_str().unwrap(), "corp"])
+        .await;
+    assert_eq!(provider.count("backchannel.error").await, 0);
 }
 
 #[tokio::test]

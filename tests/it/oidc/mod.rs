@@ -2,6 +2,7 @@
 
 mod backchannel;
 mod journey;
+mod logout;
 mod renewal;
 mod sign_in;
 mod the_providers;
