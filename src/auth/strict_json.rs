@@ -1,6 +1,7 @@
 //! JSON as a verifier reads it: duplicate member names, deep nesting and trailing bytes are refused; whole numbers and
 //! numbers with a fraction are told apart (RFC 7519 section 4, RFC 8725 section 2.6). Must not know what a member means.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -10,6 +11,9 @@ const MAX_DEPTH: usize = 4;
 
 /// The same for what others write: providers nest (`resource_access.app.roles`), and add what nobody asked for.
 pub(crate) const MAX_FOREIGN_DEPTH: usize = 16;
+
+/// Most members of one object: no token and no answer about a person comes near, and looking a name up goes through them.
+const MAX_MEMBERS: usize = 1000;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +108,10 @@ impl Object {
 
     /// Takes over what is missing here; what is here stays.
     pub(crate) fn complete(&mut self, other: Object) {
-        for (name, value) in other.0 {
-            if !self.has(&name) {
-                self.0.push((name, value));
-            }
-        }
+        let here: HashSet<&str> = self.members().map(|(name, _)| name).collect();
+        let mut missing = other.0;
+        missing.retain(|(name, _)| !here.contains(name.as_str()));
+        self.0.append(&mut missing);
     }
 
     /// Whether nothing is left.
@@ -197,8 +200,12 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
         let mut object = Object::default();
+        let mut seen = HashSet::new();
         while let Some((name, value)) = members.next_entry::<String, Json>()? {
-            if object.has(&name) {
+            if object.0.len() == MAX_MEMBERS {
+                return Err(A::Error::custom("too many members"));
+            }
+            if !is_new(&object, &mut seen, &name) {
                 return Err(A::Error::custom("duplicate member"));
             }
             object.0.push((name, value));
@@ -207,9 +214,55 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
+/// Whether an object has no member of this name yet. A small one is looked through; of a larger one the names are kept in
+/// `seen`, so that what others write costs no more than in proportion to its length.
+fn is_new(object: &Object, seen: &mut HashSet<String>, name: &str) -> bool {
+    const SMALL: usize = 16;
+    if object.0.len() < SMALL {
+        return !object.has(name);
+    }
+    if seen.is_empty() {
+        seen.extend(object.0.iter().map(|(name, _)| name.clone()));
+    }
+    seen.insert(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_of_too_many_members_is_refused_and_not_searched() {
+        let object = |names: &[String]| {
+            let members: Vec<_> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let names = |count: usize| (0..count).map(|at| format!("n{at}")).collect::<Vec<_>>();
+        let read = |text: String| Object::parse(text.as_bytes()).map(|object| object.0.len());
+        assert_eq!(read(object(&names(MAX_MEMBERS))), Ok(MAX_MEMBERS));
+        assert_eq!(
+            read(object(&names(MAX_MEMBERS + 1))),
+            Err(JsonError::NotStrict)
+        );
+        assert_eq!(read(object(&names(40_000))), Err(JsonError::NotStrict));
+        let within = format!("{{\"a\":[{}]}}", object(&names(40_000)));
+        assert_eq!(read(within), Err(JsonError::NotStrict));
+        // Many members in all, few in each.
+        let small = vec![object(&names(100)); 400].join(",");
+        assert_eq!(read(format!("{{\"a\":[{small}]}}")), Ok(1));
+        // One name twice, among few and among many.
+        for count in [2, 15, 16, 17, 18, 999] {
+            for twice in [0, count - 1] {
+                let mut names = names(count);
+                names.push(format!("n{twice}"));
+                assert_eq!(
+                    read(object(&names)),
+                    Err(JsonError::NotStrict),
+                    "{count} {twice}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn strict_objects_only() {
