@@ -162,7 +162,7 @@ impl fmt::Display for ClaimPath {
 pub struct ClaimMap {
     /// Who; must be there. A text, or a whole number (as some user APIs number people).
     pub user: ClaimPath,
-    /// E-mail address; taken only when `email_verified` does not deny it.
+    /// E-mail address; taken only when `email_verified` says that it is one, see [`ClaimMap::trust_email`].
     pub email: ClaimPath,
     /// Display name.
     pub name: ClaimPath,
@@ -170,6 +170,8 @@ pub struct ClaimMap {
     pub preferred_username: ClaimPath,
     /// A list of texts, or one text for one group.
     pub groups: ClaimPath,
+    /// Whether an address is also taken where there is no `email_verified`. What is there and is not true denies it always.
+    pub trust_email: bool,
 }
 
 /// The names of OpenID Connect Core section 5.1, and `groups`.
@@ -182,6 +184,7 @@ impl Default for ClaimMap {
             name: path("name"),
             preferred_username: path("preferred_username"),
             groups: path("groups"),
+            trust_email: false,
         }
     }
 }
@@ -192,6 +195,9 @@ pub enum ClaimProblem {
     /// Not there, or null, or empty.
     #[error("is missing")]
     Missing,
+    /// An e-mail address that anybody may have typed.
+    #[error("is an e-mail address that is not said to be verified (email_verified; trust_email)")]
+    Unverified,
     /// Neither a text nor what else may stand there.
     #[error("has the wrong type")]
     Type,
@@ -220,7 +226,7 @@ pub struct ClaimError {
 
 impl ClaimMap {
     /// Who the claims are about. `provider` is the configured name of whoever made them; `otherwise` is the time of
-    /// authentication where the claims have no `auth_time`. An address with `email_verified` = false is left out.
+    /// authentication where the claims have no `auth_time`. An address that is not verified is left out, and is no user.
     pub fn identity(
         &self,
         claims: &ClaimSet,
@@ -232,12 +238,12 @@ impl ClaimMap {
             _ => text(claims, &self.user, "user")?
                 .ok_or_else(|| problem(&self.user, "user", ClaimProblem::Missing))?,
         };
-        let denied = match claims.0.get("email_verified") {
-            Some(Json::Bool(verified)) => !verified,
-            Some(Json::Text(word)) => !word.eq_ignore_ascii_case("true"),
-            _ => false,
-        };
-        let email = text(claims, &self.email, "email")?.filter(|_| !denied);
+        let said = claims.flag_at(&ClaimPath("email_verified".to_owned()));
+        let verified = said.unwrap_or(self.trust_email);
+        if !verified && self.user == self.email {
+            return Err(problem(&self.user, "user", ClaimProblem::Unverified));
+        }
+        let email = text(claims, &self.email, "email")?.filter(|_| verified);
         let auth_time = match claims.0.get("auth_time") {
             Some(Json::Integer(secs) | Json::Fraction(secs)) if (0..=MAX_DATE).contains(secs) => {
                 Timestamp::from_secs(*secs)
@@ -440,11 +446,55 @@ mod tests {
             let identity = ClaimMap::default().identity(&claims, "p", NOW).unwrap();
             assert_eq!(identity.email.is_some(), want, "{verified}");
         };
-        check("", true);
+        check("", false);
         check(r#","email_verified":true"#, true);
         check(r#","email_verified":"true""#, true);
-        check(r#","email_verified":false"#, false);
-        check(r#","email_verified":"false""#, false);
+        for denies in [
+            "false",
+            "null",
+            "0",
+            "1",
+            "[true]",
+            "{}",
+            r#""false""#,
+            r#""yes""#,
+            r#""""#,
+        ] {
+            check(&format!(r#","email_verified":{denies}"#), false);
+        }
+    }
+
+    #[test]
+    fn a_trusted_address_needs_no_word_and_is_denied_by_one() {
+        let map = ClaimMap {
+            trust_email: true,
+            ..ClaimMap::default()
+        };
+        for (verified, want) in [
+            ("", true),
+            (r#","email_verified":false"#, false),
+            (r#","email_verified":null"#, false),
+        ] {
+            let claims = set(&format!(r#"{{"sub":"x","email":"a@b"{verified}}}"#));
+            let identity = map.identity(&claims, "p", NOW).unwrap();
+            assert_eq!(identity.email.is_some(), want, "{verified}");
+        }
+    }
+
+    #[test]
+    fn an_unverified_address_is_no_user() {
+        let mut map = ClaimMap {
+            user: ClaimPath::parse("email").unwrap(),
+            ..ClaimMap::default()
+        };
+        let claims = set(r#"{"email":"a@b"}"#);
+        let refused = map.identity(&claims, "p", NOW).unwrap_err();
+        assert_eq!(
+            (refused.purpose, refused.problem),
+            ("user", ClaimProblem::Unverified)
+        );
+        map.trust_email = true;
+        assert_eq!(map.identity(&claims, "p", NOW).unwrap().user, "a@b");
     }
 
     // attacks.md A08

@@ -827,6 +827,12 @@ pub const KEYS: &[Key] = &[
         "groups: a list of texts, or one text",
     ),
     key(
+        "external.trust_email",
+        Flag,
+        Value("false"),
+        "take an e-mail address of this service as verified where its tokens do not say (email_verified)",
+    ),
+    key(
         "external.max_access_life",
         Duration,
         Value("24h"),
@@ -921,6 +927,12 @@ pub const KEYS: &[Key] = &[
         Text,
         Value("groups"),
         "groups: a list of texts, or one text",
+    ),
+    key(
+        "bearer.trust_email",
+        Flag,
+        Value("false"),
+        "take an e-mail address of this issuer as verified where its tokens do not say (email_verified)",
     ),
     key(
         "bearer.max_lifetime",

@@ -47,7 +47,8 @@ fn one(reader: &Reader<'_>, table: &Section<'_>) -> Option<Settings> {
     let issuer = reader.required(table, "issuer");
     let audience = reader.required(table, "audience");
     let algorithms = algorithms(reader, table);
-    let claims = claims(reader, &table.section("claims"));
+    let trust_email = reader.flag(table, "trust_email");
+    let claims = claims(reader, &table.section("claims"), trust_email);
     let ca = authorities(reader, table);
     let max_lifetime = reader.duration(
         table,
@@ -101,7 +102,7 @@ fn algorithms(reader: &Reader<'_>, table: &Section<'_>) -> Option<Option<Vec<Alg
 }
 
 /// Which claim is what.
-fn claims(reader: &Reader<'_>, table: &Section<'_>) -> Option<ClaimMap> {
+fn claims(reader: &Reader<'_>, table: &Section<'_>, trust_email: bool) -> Option<ClaimMap> {
     let path = |key: &str| {
         let typed = table.text(key);
         let text = match &typed {
@@ -127,6 +128,7 @@ fn claims(reader: &Reader<'_>, table: &Section<'_>) -> Option<ClaimMap> {
         name: name?,
         preferred_username: preferred_username?,
         groups: groups?,
+        trust_email,
     })
 }
 

@@ -66,7 +66,10 @@ pub(super) fn settings(
     let issuer = text("issuer");
     let audience = text("audience");
     let keys = keys::source(reader, &table);
-    let claims = claims(reader, &table.section("claims"));
+    let claims = ClaimMap {
+        trust_email: reader.flag(&table, "trust_email"),
+        ..claims(reader, &table.section("claims"))
+    };
     let cookies = cookie_names(reader, &table);
     let (refresh, service) = refresh(reader, &table, around);
     let login_url = places::login_url(reader, &table, origin, around.routes);
@@ -131,6 +134,7 @@ fn claims(reader: &Reader<'_>, table: &Section<'_>) -> ClaimMap {
         name: path("name", fallback.name),
         preferred_username: path("preferred_username", fallback.preferred_username),
         groups: path("groups", fallback.groups),
+        trust_email: fallback.trust_email,
     }
 }
 

@@ -191,6 +191,8 @@ fn one(
                 name: shown?,
                 preferred_username: preferred_username?,
                 groups: groups?,
+                // Judged with the provider's own rules, source by source.
+                trust_email: true,
             },
         },
         trust_email,

@@ -93,6 +93,14 @@ fn keys_come_from_one_place() {
 }
 
 #[test]
+fn an_address_of_which_nothing_is_said_counts_only_when_that_is_configured() {
+    for (line, want) in [("", false), ("trust_email = true", true)] {
+        let config = read(&format!("{BASE}{line}")).unwrap();
+        assert_eq!(config.bearers[0].claims.trust_email, want);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let check = |text: &str, want: &[&str]| {
         let found = read(text).map(|_| ()).unwrap_err();

@@ -86,6 +86,7 @@ fn the_example_of_the_contract_is_accepted_and_finds_the_service_among_the_upstr
     assert_eq!(settings.cookies_to, [UpstreamId(0)]);
     assert_eq!(settings.claims.groups.to_string(), "realm_access.roles");
     assert_eq!(settings.claims.user.to_string(), "sub");
+    assert!(!settings.claims.trust_email);
     assert_eq!(settings.replay_grace, std::time::Duration::from_secs(30));
     assert!(
         matches!(settings.refresh, Some(Refresh::Cookies { url }) if url.path() == "/auth/refresh")

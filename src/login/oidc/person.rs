@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::settings::{Allow, ClaimPaths, Settings};
 use crate::auth::Identity;
-use crate::auth::claims::{ClaimError, ClaimSet};
+use crate::auth::claims::{ClaimError, ClaimProblem, ClaimSet};
 use crate::clock::Timestamp;
 
 /// Somebody whom a provider signed in.
@@ -48,7 +48,11 @@ pub fn read(
     let subject = claims
         .text_at(&paths.subject)
         .ok_or_else(|| PersonError::NoSubject(paths.subject.to_string()))?;
-    let mut identity = paths.map.identity(claims, &settings.name, now)?;
+    let identity = paths.map.identity(claims, &settings.name, now);
+    let mut identity = identity.map_err(|error| match error.problem {
+        ClaimProblem::Unverified => PersonError::UnverifiedUser,
+        _ => error.into(),
+    })?;
     let address = identity.email.as_deref();
     if !is_verified(sources, settings, address) {
         // Apps and rules take an address for a name of its owner (ASVS 10.3.3): one that anybody may have typed is none.

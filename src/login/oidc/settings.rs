@@ -149,7 +149,10 @@ pub(super) mod tests {
             claims: ClaimPaths {
                 subject: ClaimPath::parse("sub").unwrap(),
                 email_verified: ClaimPath::parse("email_verified").unwrap(),
-                map: ClaimMap::default(),
+                map: ClaimMap {
+                    trust_email: true,
+                    ..ClaimMap::default()
+                },
             },
             trust_email: false,
             prompt: None,

@@ -119,7 +119,7 @@ impl Bench {
         let now = self.gateway.now();
         json!({
             "iss": key.issuer(), "aud": AUDIENCE, "sub": user, "iat": now, "exp": now + 300,
-            "email": format!("{user}@example.com"), "realm": { "roles": ["staff"] }, "scope": "reports:read other",
+            "email": format!("{user}@example.com"), "email_verified": true, "realm": { "roles": ["staff"] }, "scope": "reports:read other",
         })
     }
 
@@ -185,6 +185,13 @@ async fn a_token_of_each_kind_of_key_is_somebody_and_stays_at_the_gateway() {
             );
             bench.app.forget();
         }
+        // An address that nobody vouches for is none.
+        let mut claims = bench.claims(key, "robot");
+        claims.as_object_mut().unwrap().remove("email_verified");
+        let token = bench.token_of(key, &claims);
+        assert_eq!(bench.get("/report", &token).await.status, 200);
+        assert_eq!(bench.app.only().one("x-forwarded-email"), None, "{key:?}");
+        bench.app.forget();
         // The scheme has no case (RFC 9110 section 11.1), and a state-changing request needs no origin.
         let token = bench.token(key, "robot");
         let post = Ask::post("/x", "body").header("authorization", format!("bearer {token}"));

@@ -126,7 +126,7 @@ impl Service {
     fn basics(&self) -> String {
         format!(
             "[external]\nissuer = \"https://app.test\"\naudience = \"app\"\nalgorithms = [\"HS256\"]\nsecret_file = {:?}\n\
-             login_url = \"/login\"\nclaims = {{ groups = \"roles\" }}\n",
+             login_url = \"/login\"\ntrust_email = true\nclaims = {{ groups = \"roles\" }}\n",
             self.file("hs256.key")
         )
     }
