@@ -33,7 +33,7 @@ use crate::auth::{Client, ClientAddr, Subject};
 use crate::body::Body;
 use crate::clock::Timestamp;
 use crate::error::GatewayError;
-use crate::external::{External, Pair};
+use crate::external::{External, Grant};
 use crate::headers::hop_by_hop;
 use crate::observe::access::AccessLine;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Outcome};
@@ -93,7 +93,7 @@ struct Trail {
     user: Option<String>,
     subject: Option<Arc<Subject>>,
     /// What the service of `[external]` renewed for this request: the answer carries its cookies, whatever answer it is.
-    renewed: Option<Arc<Pair>>,
+    renewed: Option<Grant>,
     reason: Option<&'static str>,
     upstream_time: Option<Duration>,
 }
@@ -336,6 +336,9 @@ async fn serve(
                 Some(_) => Outcome::Forwarded,
                 None => Outcome::ForwardedAnonymous,
             };
+            // Signed in or not: what a background request's answer says could come after a newer sign-in.
+            let kind = decision::request_kind(request.method(), request.headers());
+            let cookies = cookies.for_kind(kind);
             forward(context, permit, request, cookies, trail).await
         }
         Action::Challenge(kind, AnonymousReason::Bearer(refusal)) => {

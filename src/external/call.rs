@@ -15,7 +15,7 @@ use url::form_urlencoded::Serializer;
 use super::answer::{self, Answer, NewTokens};
 use super::check::CheckError;
 use super::memory::{Key, Outcome};
-use super::{Caller, External, ExternalEvent, Pair, Refresh};
+use super::{Caller, External, ExternalEvent, Pair, Refresh, Spender};
 use crate::auth::Subject;
 use crate::auth::foreign_token::ForeignTokenError;
 use crate::outbound::Limits;
@@ -31,6 +31,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// On whose behalf, owned by the call.
 pub(super) struct Behalf {
     client: String,
+    spender: Spender,
     request_id: String,
 }
 
@@ -38,6 +39,7 @@ impl From<Caller<'_>> for Behalf {
     fn from(caller: Caller<'_>) -> Self {
         Behalf {
             client: caller.client.0.to_string(),
+            spender: Spender::new(caller.client, caller.user_agent),
             request_id: caller.request_id.to_owned(),
         }
     }
@@ -78,7 +80,7 @@ impl External {
             Refresh::TokenEndpoint { .. } => answer::of_token_endpoint(status, headers, body),
         };
         match answer {
-            Answer::Renewed(tokens) => match self.pair(tokens, refresh, token, request_id).await {
+            Answer::Renewed(tokens) => match self.pair(tokens, refresh, token, behalf).await {
                 Some(pair) => {
                     self.observer.observe(ExternalEvent::Renewed);
                     Outcome::Renewed(Arc::new(pair))
@@ -188,8 +190,9 @@ impl External {
         tokens: NewTokens,
         refresh: &Refresh,
         sent: &str,
-        request_id: &str,
+        behalf: &Behalf,
     ) -> Option<Pair> {
+        let request_id = &*behalf.request_id;
         let subject = match self.verified(&tokens.access).await {
             Ok(subject) => subject,
             Err(error) => {
@@ -235,6 +238,7 @@ impl External {
                 (token, key)
             }),
             lines,
+            spender: behalf.spender,
         })
     }
 }

@@ -3,13 +3,14 @@
 //! The service itself gets them, in their newest state: a spent refresh token never reaches it, by whatever request. No other
 //! upstream sees or sets one. Must not renew anything.
 
-use http::header::SET_COOKIE;
+use http::header::{SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use super::answer::cookie_of;
 use super::memory::{Key, Outcome};
 use super::renew::Standing;
-use super::{External, Pair, text};
+use super::{External, Grant, Pair, Spender, text};
+use crate::auth::ClientAddr;
 use crate::auth::credentials::{self, Presented};
 use crate::auth::route::UpstreamId;
 use crate::clock::Timestamp;
@@ -26,12 +27,14 @@ impl External {
     }
 
     /// Puts the service's cookies into the state in which this upstream may see them: for the service what `renewed` or an
-    /// earlier renewal brought, for others nothing. Waits for a renewal of the presented token that is under way.
+    /// earlier renewal brought, for others nothing. Its newest refresh token goes there only for the browser that spent the
+    /// presented one: the service may answer with a pair. Waits for a renewal of the presented token that is under way.
     pub async fn dress(
         &self,
         upstream: UpstreamId,
         headers: &mut HeaderMap,
-        renewed: Option<&Pair>,
+        client: ClientAddr,
+        renewed: Option<&Grant>,
     ) -> Sent {
         let names = &self.settings.cookies;
         let (access, refresh) = (&*names.access, &*names.refresh);
@@ -44,19 +47,31 @@ impl External {
             }
             return Sent::default();
         }
-        if let Some(pair) = renewed {
-            return self.put(pair, headers);
+        if let Some(grant) = renewed {
+            if grant.own {
+                return self.put(&grant.pair, headers);
+            }
+            let access = (access, Some(&*grant.pair.access));
+            cookie::replace(headers, &[access, (refresh, None)]);
+            return Sent::default();
         }
         let Some(token) = presented.refresh.value() else {
             return Sent::default();
         };
-        match self.newest(token).await {
+        let agent = headers
+            .get(USER_AGENT)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        match self.newest(token, Spender::new(client, agent)).await {
             // Never tried, or not spent.
-            Standing::Unknown | Standing::Landed(Outcome::Paused(_)) => Sent(Some(Key::of(token))),
-            Standing::Landed(Outcome::Renewed(pair)) if self.is_same(presented.access, &pair) => {
+            Standing::Unknown | Standing::Landed(Outcome::Paused(_), true) => {
+                Sent(Some(Key::of(token)))
+            }
+            Standing::Landed(Outcome::Renewed(pair), true)
+                if self.is_same(presented.access, &pair) =>
+            {
                 self.put(&pair, headers)
             }
-            Standing::Flying | Standing::Landed(_) => {
+            Standing::Flying | Standing::Landed(..) => {
                 cookie::replace(headers, &[(refresh, None)]);
                 Sent::default()
             }
@@ -105,10 +120,11 @@ impl External {
         0
     }
 
-    /// Gives the browser the cookies of a renewal, unless it may have newer ones, or this very answer has others from the
-    /// service. Returns whether it did.
-    pub fn relay(&self, pair: &Pair, headers: &mut HeaderMap, now: Timestamp) -> bool {
-        if !self.is_newest(pair, now) {
+    /// Gives the browser the cookies of a renewal, unless another one spent the token, it may have newer ones, or this very
+    /// answer has others from the service. Returns whether it did.
+    pub fn relay(&self, grant: &Grant, headers: &mut HeaderMap, now: Timestamp) -> bool {
+        let pair = &*grant.pair;
+        if !grant.own || !self.is_newest(pair, now) {
             return false;
         }
         let set_already = |name: &str| values_of(headers, name).next().is_some();

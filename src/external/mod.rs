@@ -141,10 +141,28 @@ pub trait Observer: Send + Sync + 'static {
 /// On whose behalf the service is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    /// The browser.
+    /// Where the browser is.
     pub client: ClientAddr,
+    /// Its `User-Agent`, empty where it says none.
+    pub user_agent: &'a [u8],
     /// The request that waits first.
     pub request_id: &'a str,
+}
+
+/// Who spent a token: what tells one browser from another, here as for sessions of our own ([`crate::auth::Client`]).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Spender {
+    addr: ClientAddr,
+    agent: Key,
+}
+
+impl Spender {
+    fn new(addr: ClientAddr, user_agent: &[u8]) -> Self {
+        Spender {
+            addr,
+            agent: Key::of(user_agent),
+        }
+    }
 }
 
 /// What a refresh token was spent for.
@@ -155,6 +173,17 @@ pub struct Pair {
     /// The successor, and its place in the memory; `None`: the token that was sent goes on.
     refresh: Option<(String, Key)>,
     lines: Vec<HeaderValue>,
+    spender: Spender,
+}
+
+/// What a renewal gives one request.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Who it is, and the tokens.
+    pub pair: Arc<Pair>,
+    /// Whether the request is of the browser that spent the very token it presents. Only then may the answer carry the new
+    /// cookies, and the service see the new refresh token: a spent one may have been stolen.
+    own: bool,
 }
 
 impl fmt::Debug for Pair {
@@ -165,8 +194,9 @@ impl fmt::Debug for Pair {
 
 /// What a renewal came to, for one request.
 pub enum Renewal {
-    /// Go on as this person; the browser gets the cookies if they are still the newest when the answer leaves.
-    Renewed(Arc<Pair>),
+    /// Go on as this person; the browser gets the cookies if it spent the token and they are still the newest when the
+    /// answer leaves.
+    Renewed(Grant),
     /// The service refuses: sign in again. What it said about the cookies.
     Refused(Arc<[HeaderValue]>),
     /// Try again after this; the cookies stay as they are.

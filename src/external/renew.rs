@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Behalf;
 use super::memory::{Begin, Key, Known, Outcome};
-use super::{Caller, External, ExternalEvent, Pair, Renewal, text};
+use super::{Caller, External, ExternalEvent, Grant, Pair, Renewal, Spender, text};
 use crate::clock::Timestamp;
 
 /// How soon a token whose renewal came to nothing may be tried again, and what clients are told then.
@@ -25,8 +25,8 @@ pub(super) enum Standing {
     Unknown,
     /// It is being spent, and that takes longer than a request waits.
     Flying,
-    /// What it, or the newest of its successors, came to.
-    Landed(Outcome),
+    /// What it, or the newest of its successors, came to; and whether it is the asker's own, see [`Grant`].
+    Landed(Outcome, bool),
 }
 
 /// Puts a flight's outcome into the memory, however the flight ends.
@@ -62,6 +62,13 @@ impl Drop for Landing {
     }
 }
 
+impl Pair {
+    /// Whether a browser may be given it: it spent the token, or presents one that goes on.
+    fn is_of(&self, spender: Spender) -> bool {
+        self.refresh.is_none() || self.spender == spender
+    }
+}
+
 impl External {
     /// What a refresh token can be spent for, or was. `now` is the request's.
     pub async fn renew(
@@ -74,6 +81,8 @@ impl External {
             return Renewal::Refused(Arc::default());
         };
         let deadline = Instant::now() + self.settings.wait;
+        let spender = Spender::new(caller.client, caller.user_agent);
+        let mut own = true;
         let mut known = self.begin(token, caller);
         if matches!(known, Known::Landed(Outcome::Renewed(_))) {
             self.observer.observe(ExternalEvent::Served);
@@ -96,9 +105,18 @@ impl External {
                     };
                 }
             };
+            own = own && pair.is_of(spender);
             known = match self.successor(&pair) {
-                Some(known) => known,
-                None if now < pair.subject.expires_at() => return Renewal::Renewed(pair),
+                // Whoever is that late has newer cookies already, or should not have any.
+                Some(known) => {
+                    own = false;
+                    known
+                }
+                None if now < pair.subject.expires_at() => {
+                    return Renewal::Renewed(Grant { pair, own });
+                }
+                // Nothing is spent for a stranger: its owner could not be given what came of it.
+                None if !own => return Renewal::Unavailable(PAUSE),
                 // Remembered longer than it is good for: the token stands for its successor.
                 None => match &pair.refresh {
                     Some((next, _)) => self.begin(next, caller),
@@ -125,7 +143,8 @@ impl External {
     }
 
     /// How a token stands; spends nothing, waits for a call that is under way.
-    pub(super) async fn newest(&self, token: &[u8]) -> Standing {
+    pub(super) async fn newest(&self, token: &[u8], spender: Spender) -> Standing {
+        let mut own = true;
         let deadline = Instant::now() + self.settings.wait;
         let Some(mut known) = self.memory.find(&Key::of(token), Instant::now()) else {
             return Standing::Unknown;
@@ -135,11 +154,17 @@ impl External {
                 return Standing::Flying;
             };
             known = match &outcome {
-                Outcome::Renewed(pair) => match self.successor(pair) {
-                    Some(known) => known,
-                    None => return Standing::Landed(outcome),
-                },
-                _ => return Standing::Landed(outcome),
+                Outcome::Renewed(pair) => {
+                    own = own && pair.is_of(spender);
+                    match self.successor(pair) {
+                        Some(known) => {
+                            own = false;
+                            known
+                        }
+                        None => return Standing::Landed(outcome, own),
+                    }
+                }
+                _ => return Standing::Landed(outcome, own),
             };
         }
         Standing::Flying

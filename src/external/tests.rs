@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderMap;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{COOKIE, SET_COOKIE, USER_AGENT};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -18,6 +18,7 @@ use crate::outbound;
 
 const GRACE: Duration = Duration::from_secs(30);
 const SERVICE: UpstreamId = UpstreamId(0);
+const HERE: ClientAddr = ClientAddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
 const OTHER: UpstreamId = UpstreamId(1);
 
 /// What the service says next, and how often it was asked.
@@ -102,19 +103,21 @@ impl Bench {
     }
 
     async fn renew(&self, token: &str) -> Renewal {
+        self.renew_from(token, HERE, b"firefox").await
+    }
+
+    async fn renew_from(&self, token: &str, client: ClientAddr, user_agent: &[u8]) -> Renewal {
         let caller = Caller {
-            client: ClientAddr(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            client,
+            user_agent,
             request_id: "r1",
         };
         let now = self.clock.now();
         self.external.renew(token.as_bytes(), caller, now).await
     }
 
-    async fn renewed(&self, token: &str) -> Arc<Pair> {
-        match self.renew(token).await {
-            Renewal::Renewed(pair) => pair,
-            other => panic!("{}", word(&other)),
-        }
+    async fn renewed(&self, token: &str) -> Grant {
+        granted(self.renew(token).await)
     }
 
     fn asked(&self) -> usize {
@@ -122,16 +125,31 @@ impl Bench {
     }
 
     /// The cookies that an answer of our own would carry.
-    fn relayed(&self, pair: &Pair) -> usize {
+    fn relayed(&self, grant: &Grant) -> usize {
         let mut headers = HeaderMap::new();
-        self.external.relay(pair, &mut headers, self.clock.now());
+        self.external.relay(grant, &mut headers, self.clock.now());
         headers.get_all(SET_COOKIE).iter().count()
     }
 
     /// The cookies with which a request reaches an upstream.
-    async fn dressed(&self, upstream: UpstreamId, line: &str, renewed: Option<&Pair>) -> String {
-        let mut headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(line).unwrap())]);
-        self.external.dress(upstream, &mut headers, renewed).await;
+    async fn dressed(&self, upstream: UpstreamId, line: &str, renewed: Option<&Grant>) -> String {
+        self.dressed_for(HERE, upstream, line, renewed).await
+    }
+
+    async fn dressed_for(
+        &self,
+        client: ClientAddr,
+        upstream: UpstreamId,
+        line: &str,
+        renewed: Option<&Grant>,
+    ) -> String {
+        let mut headers = HeaderMap::from_iter([
+            (COOKIE, HeaderValue::from_str(line).unwrap()),
+            (USER_AGENT, HeaderValue::from_static("firefox")),
+        ]);
+        self.external
+            .dress(upstream, &mut headers, client, renewed)
+            .await;
         let line = headers.get(COOKIE).map(|line| line.to_str().unwrap());
         line.unwrap_or_default().to_owned()
     }
@@ -182,6 +200,18 @@ async fn play(listener: TcpListener, script: Arc<Script>) {
     }
 }
 
+#[track_caller]
+fn granted(renewal: Renewal) -> Grant {
+    match renewal {
+        Renewal::Renewed(grant) => grant,
+        other => panic!("{}", word(&other)),
+    }
+}
+
+fn same(one: &Grant, other: &Grant) -> bool {
+    Arc::ptr_eq(&one.pair, &other.pair)
+}
+
 fn word(renewal: &Renewal) -> &'static str {
     match renewal {
         Renewal::Renewed(_) => "renewed",
@@ -198,13 +228,13 @@ async fn one_call_for_all_who_present_the_same_token() {
     let bench = Bench::new().await;
     bench.renews(LIFE, Some("two"));
     let all = futures_util::future::join_all((0..50).map(|_| bench.renewed("one"))).await;
-    assert!(all.iter().all(|pair| Arc::ptr_eq(pair, &all[0])));
+    assert!(all.iter().all(|pair| same(pair, &all[0])));
     assert_eq!(bench.asked(), 1);
-    assert_eq!(all[0].subject.identity().user, "alice");
+    assert_eq!(all[0].pair.subject.identity().user, "alice");
     assert_eq!(bench.relayed(&all[0]), 2);
     // A straggler, and one more.
     for _ in 0..2 {
-        assert!(Arc::ptr_eq(&bench.renewed("one").await, &all[0]));
+        assert!(same(&bench.renewed("one").await, &all[0]));
     }
     let counted = bench.counted.0.lock().unwrap().clone();
     use ExternalEvent::{Renewed, Served};
@@ -226,13 +256,47 @@ async fn a_spent_token_stands_for_the_newest_and_brings_no_cookies_that_are_spen
     bench.renews(LIFE, Some("three"));
     let two = bench.renewed("one").await;
     let three = bench.renewed("two").await;
-    assert!(Arc::ptr_eq(&bench.renewed("one").await, &three));
+    assert!(same(&bench.renewed("one").await, &three));
     // A slow answer of the first renewal must not put the spent pair back into the jar.
     assert_eq!((bench.relayed(&two), bench.relayed(&three)), (0, 2));
     assert_eq!(bench.asked(), 2);
     // Nor one that is so late that the pair has run out, and others may have renewed it elsewhere.
     bench.clock.advance(LIFE);
     assert_eq!(bench.relayed(&three), 0);
+}
+
+#[tokio::test]
+async fn only_the_browser_that_spent_the_very_token_is_given_what_came_of_it() {
+    let bench = Bench::new().await;
+    let there = ClientAddr("203.0.113.9".parse().unwrap());
+    bench.renews(LIFE, Some("two"));
+    assert_eq!(bench.relayed(&bench.renewed("one").await), 2);
+    // From elsewhere, or as another program: served, as somebody's whose answer was lost, with nothing to keep.
+    for (client, agent) in [(there, &b"firefox"[..]), (HERE, b"curl")] {
+        let thief = granted(bench.renew_from("one", client, agent).await);
+        assert_eq!(thief.pair.subject.identity().user, "alice");
+        assert_eq!(bench.relayed(&thief), 0);
+        let access = format!("at={}", thief.pair.access);
+        assert_eq!(bench.dressed(SERVICE, "rt=one", Some(&thief)).await, access);
+    }
+    // Nor does the service's own renewal, on a route that asks nobody, see what it would rotate.
+    assert_eq!(
+        bench.dressed_for(there, SERVICE, "rt=one; x=1", None).await,
+        "x=1"
+    );
+    // A second generation, even for the same browser: it has newer cookies already.
+    bench.renews(Duration::from_secs(5), Some("three"));
+    assert_eq!(bench.relayed(&bench.renewed("two").await), 2);
+    let late = bench.renewed("one").await;
+    assert_eq!(bench.relayed(&late), 0);
+    assert_eq!(bench.dressed(SERVICE, "rt=one; x=1", None).await, "x=1");
+    // And nothing is spent for whoever could not be given the outcome.
+    bench.clock.advance(Duration::from_secs(5));
+    for agent in [&b"curl"[..], b"firefox"] {
+        let late = bench.renew_from("one", HERE, agent).await;
+        assert_eq!(word(&late), "unavailable");
+    }
+    assert_eq!(bench.asked(), 2);
 }
 
 #[tokio::test]
@@ -244,7 +308,7 @@ async fn a_straggler_whose_successor_has_run_out_renews_that_one() {
     bench.renews(LIFE, Some("three"));
     let three = bench.renewed("one").await;
     assert_eq!(bench.relayed(&three), 2);
-    assert!(Arc::ptr_eq(&bench.renewed("two").await, &three));
+    assert!(same(&bench.renewed("two").await, &three));
     assert_eq!(bench.asked(), 2);
 }
 
@@ -263,7 +327,7 @@ async fn a_service_that_does_not_rotate_is_asked_again_when_the_access_token_has
         assert!(bench.relayed(&pair) >= 1);
         // The refresh cookie goes on as it was.
         let line = bench.dressed(SERVICE, "rt=one; x=1", Some(&pair)).await;
-        assert_eq!(line, format!("rt=one; x=1; at={}", pair.access));
+        assert_eq!(line, format!("rt=one; x=1; at={}", pair.pair.access));
     }
 }
 
@@ -314,7 +378,7 @@ async fn only_the_service_sees_its_cookies_and_only_their_newest_state() {
     assert_eq!(bench.dressed(SERVICE, line, None).await, line);
     bench.renews(LIFE, Some("two"));
     let pair = bench.renewed("one").await;
-    let new = format!("a=1; at={}; rt=two; b=2", pair.access);
+    let new = format!("a=1; at={}; rt=two; b=2", pair.pair.access);
     assert_eq!(bench.dressed(SERVICE, line, Some(&pair)).await, new);
     assert_eq!(bench.dressed(SERVICE, line, None).await, new);
     assert_eq!(bench.dressed(OTHER, line, Some(&pair)).await, "a=1; b=2");
@@ -353,7 +417,7 @@ async fn what_the_service_replaces_itself_ends_what_is_remembered() {
     let mut request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("rt=one"))]);
     let sent = bench
         .external
-        .dress(SERVICE, &mut request, Some(&pair))
+        .dress(SERVICE, &mut request, HERE, Some(&pair))
         .await;
     // The same value again, or the access cookie alone, ends nothing; what it sets itself is not set twice.
     for (lines, given) in [(&["rt=two; Path=/"][..], 2), (&["at=x"], 2), (&[], 2)] {

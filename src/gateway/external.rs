@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use super::answer::{self, Asked};
 use super::session_cookies::{self, SessionCookies};
@@ -39,12 +40,15 @@ pub(super) async fn renew(
     };
     let caller = Caller {
         client: context.client,
+        user_agent: headers
+            .get(USER_AGENT)
+            .map_or(&b""[..], HeaderValue::as_bytes),
         request_id: context.request_id,
     };
     let (reason, cookies) = match external.renew(token, caller, context.now).await {
-        Renewal::Renewed(pair) => {
-            let subject = pair.subject.clone();
-            trail.renewed = Some(pair);
+        Renewal::Renewed(grant) => {
+            let subject = grant.pair.subject.clone();
+            trail.renewed = Some(grant);
             return Ok((Decision::SignedIn(subject), SessionCookies::Untouched));
         }
         Renewal::Unavailable(retry_after) => {
@@ -106,7 +110,8 @@ pub(super) async fn dress(
     match &context.app.external {
         // Boxed: it may wait, and its future would make every request's larger.
         Some(external) => {
-            Box::pin(external.dress(upstream, headers, trail.renewed.as_deref())).await
+            let renewed = trail.renewed.as_ref();
+            Box::pin(external.dress(upstream, headers, context.client, renewed)).await
         }
         None => Sent::default(),
     }
@@ -131,8 +136,8 @@ pub(super) fn answered(
 
 /// Before an answer leaves: the cookies of this request's renewal.
 pub(super) fn relay(context: &Context<'_>, trail: &Trail, headers: &mut HeaderMap) {
-    if let (Some(external), Some(pair)) = (&context.app.external, &trail.renewed)
-        && external.relay(pair, headers, context.app.clock.now())
+    if let (Some(external), Some(grant)) = (&context.app.external, &trail.renewed)
+        && external.relay(grant, headers, context.app.clock.now())
     {
         session_cookies::never_shared(headers);
     }

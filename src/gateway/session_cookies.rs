@@ -29,13 +29,20 @@ impl SessionCookies {
             reason,
             AnonymousReason::RenewalRefused | AnonymousReason::Revoked
         );
+        match self.for_kind(kind) {
+            // Its own deletion; our names mean nothing there.
+            SessionCookies::Service(lines) => SessionCookies::Service(lines),
+            _ if definite && kind == RequestKind::Navigation => SessionCookies::Clear,
+            other => other,
+        }
+    }
+
+    /// What the answer to such a request may carry: the deletions of a service follow the same rule.
+    pub(super) fn for_kind(self, kind: RequestKind) -> Self {
         match self {
-            // Its own deletion, by the same rule; our names mean nothing there.
             SessionCookies::Service(_) if kind != RequestKind::Navigation => {
                 SessionCookies::Untouched
             }
-            SessionCookies::Service(lines) => SessionCookies::Service(lines),
-            _ if definite && kind == RequestKind::Navigation => SessionCookies::Clear,
             other => other,
         }
     }

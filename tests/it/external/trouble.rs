@@ -153,7 +153,9 @@ async fn a_definite_refusal_leads_to_the_sign_in_and_is_remembered() {
         !touches(&refused),
         "a straggler could clear a newer sign-in"
     );
-    let optional = aside(&alice, "/optional").await.json();
+    let optional = aside(&alice, "/optional").await;
+    assert!(!touches(&optional), "nor there");
+    let optional = optional.json();
     assert_eq!(optional["headers"].get("x-forwarded-user"), None);
     assert_eq!(super::cookie_of(&optional, REFRESH), None);
     // A person is sent to the sign-in, with the service's own deletions.
