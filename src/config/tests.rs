@@ -444,7 +444,7 @@ fn one_problem_at_a_time() {
         &[
             "10:7 `store.url` is no address of a store: several hosts need redis+sentinel:// or redis+cluster:// | rediss://host:6379, rediss+sentinel://host,host/master or rediss+cluster://host,host",
             "11:16 the environment variable VESTIBULE_NOT_SET is not set | set it for the process that runs vestibule, or use `file`",
-            "12:6 the secret /nowhere/ca cannot be read: No such file or directory (os error 2) | name the PEM file of the authority that signed the store's certificate",
+            "12:6 the file /nowhere/ca cannot be read: No such file or directory (os error 2) | name the PEM file of the authority that signed the store's certificate",
             "13:12 `store.replicas` is out of bounds | from 0 to 9",
         ],
     );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 
-use super::store::{read_file, secret_file};
+use super::store::{public_file, secret_file};
 use super::{Reader, suggest};
 use crate::auth::claims::{ClaimMap, ClaimPath};
 use crate::auth::foreign_keys::{Algorithm, ForeignKeys};
@@ -137,7 +137,7 @@ fn authorities(reader: &Reader<'_>, table: &Section<'_>) -> Option<Vec<Certifica
         return Some(Vec::new());
     };
     let hint = "name the PEM file of the authority that signed the issuer's certificate";
-    let pem = read_file(reader, file.span(), file.get_ref(), hint)?;
+    let pem = public_file(reader, file.span(), file.get_ref(), hint)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(certificates) if !certificates.is_empty() => Some(certificates),
@@ -223,7 +223,7 @@ fn keys(
     };
     let bytes = match shared {
         true => secret_file(reader, text.span(), text.get_ref(), hint)?,
-        false => read_file(reader, text.span(), text.get_ref(), hint)?,
+        false => public_file(reader, text.span(), text.get_ref(), hint)?,
     };
     let made = match *key {
         "secret_file" => ForeignKeys::from_secret(&Secret::new(bytes), &allowed),

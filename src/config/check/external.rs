@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use toml::Spanned;
 
-use super::store::{from_environment, read_file};
+use super::store::{from_environment, public_file, read_file};
 use super::upstream::Named;
 use super::{Reader, suggest};
 use crate::auth::claims::{ClaimMap, ClaimPath};
@@ -343,7 +343,7 @@ fn ca(reader: &Reader<'_>, table: &Section<'_>) -> Vec<CertificateDer<'static>> 
         return Vec::new();
     };
     let hint = "name the PEM file of the authority that signed the service's certificate";
-    let Some(pem) = read_file(reader, text.span(), text.get_ref(), hint) else {
+    let Some(pem) = public_file(reader, text.span(), text.get_ref(), hint) else {
         return Vec::new();
     };
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

@@ -2,7 +2,7 @@
 //! file itself, and are never shown.
 
 use super::Reader;
-use super::store::{from_environment, read_file, secret_file};
+use super::store::{from_environment, public_file, secret_file};
 use crate::config::file::Section;
 use crate::store::redis::{Address, Settings};
 use crate::units::Secret;
@@ -149,7 +149,7 @@ pub(super) fn authorities(
     hint: &str,
 ) -> Option<Vec<u8>> {
     let text = table.text(key)?;
-    let pem = read_file(reader, text.span(), text.get_ref(), hint)?;
+    let pem = public_file(reader, text.span(), text.get_ref(), hint)?;
     let marked = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
     if !marked {
         reader.problems.error(

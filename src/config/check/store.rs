@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::{Purpose, Reader, files, redis};
+use crate::auth::foreign_keys::MAX_BYTES;
 use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
@@ -145,20 +146,41 @@ pub(super) fn secret_file(
     files::kept_from_others(reader, span, &reader.path(file)).then_some(bytes)
 }
 
-/// A file's bytes, without the line end of a text.
+/// The bytes of a file with a secret, without the line end of a text.
 pub(super) fn read_file(
     reader: &Reader<'_>,
     span: Range<usize>,
     file: &str,
     hint: &str,
 ) -> Option<Vec<u8>> {
+    read(reader, span, file, "secret", MOST_SECRET_BYTES, hint)
+}
+
+/// The same of a file that is no secret: public keys, certificate authorities.
+pub(super) fn public_file(
+    reader: &Reader<'_>,
+    span: Range<usize>,
+    file: &str,
+    hint: &str,
+) -> Option<Vec<u8>> {
+    read(reader, span, file, "file", MOST_PUBLIC_BYTES, hint)
+}
+
+fn read(
+    reader: &Reader<'_>,
+    span: Range<usize>,
+    file: &str,
+    what: &str,
+    most: u64,
+    hint: &str,
+) -> Option<Vec<u8>> {
     let path = reader.path(file);
-    match read_bounded(&path) {
+    match read_bounded(&path, most) {
         Ok(bytes) => Some(without_line_end(bytes)),
         Err(error) => {
             reader.problems.error(
                 span,
-                format!("the secret {} cannot be read: {error}", path.display()),
+                format!("the {what} {} cannot be read: {error}", path.display()),
                 hint,
             );
             None
@@ -232,15 +254,20 @@ fn long_enough(reader: &Reader<'_>, span: Range<usize>, bytes: Vec<u8>) -> Optio
 
 /// Far longer than any key; a wrong file name must not fill the memory.
 const MOST_SECRET_BYTES: u64 = 64 << 10;
+/// As much as of a key set that is fetched.
+const MOST_PUBLIC_BYTES: u64 = MAX_BYTES as u64;
 
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+fn read_bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path)?
-        .take(MOST_SECRET_BYTES + 1)
+        .take(most + 1)
         .read_to_end(&mut bytes)?;
-    if read as u64 > MOST_SECRET_BYTES {
-        return Err(std::io::Error::other("it is larger than 64 KiB"));
+    if read as u64 > most {
+        let most = most >> 10;
+        return Err(std::io::Error::other(format!(
+            "it is larger than {most} KiB"
+        )));
     }
     Ok(bytes)
 }

@@ -101,6 +101,27 @@ fn an_address_of_which_nothing_is_said_counts_only_when_that_is_configured() {
 }
 
 #[test]
+fn a_file_of_public_keys_may_be_as_large_as_a_set_that_is_fetched() {
+    let (text, folder) = with(&format!("{BASE}jwks_file = \"jwks.json\""));
+    let (file, name) = (
+        folder.path().join("jwks.json"),
+        folder.path().join("gateway.toml"),
+    );
+    let keys = std::fs::read(&file).unwrap();
+    let errors = |bytes: usize| {
+        let mut padded = keys.clone();
+        padded.resize(bytes, b' ');
+        std::fs::write(&file, padded).unwrap();
+        let read = parse(&text, &name.display().to_string());
+        read.map(|_| ()).map_err(|report| report.to_string())
+    };
+    assert_eq!(errors(512 << 10), Ok(()));
+    let error = errors((512 << 10) + 1).unwrap_err();
+    assert!(error.contains("larger than 512 KiB"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let check = |text: &str, want: &[&str]| {
         let found = read(text).map(|_| ()).unwrap_err();

@@ -62,7 +62,7 @@ impl Sessions {
         match due(there, &times, now) {
             Due::Nothing => Consulted::Good,
             Due::Foreground | Due::Awaited | Due::Paused(_) => Consulted::Wait,
-            Due::Background => match Arc::clone(&self.providers.room).try_acquire_owned() {
+            Due::Background => match self.providers.room(provider).try_acquire_owned() {
                 Ok(permit) => match self.lease() {
                     Some(asking) => Consulted::Asking(asking, permit),
                     None => Consulted::Good,
@@ -128,7 +128,8 @@ impl Sessions {
                 }
                 Due::Awaited => tokio::time::sleep(LOOK).await,
                 Due::Foreground => {
-                    let room = Arc::clone(&self.providers.room).acquire_owned();
+                    let provider = &stored.record.identity.provider;
+                    let room = self.providers.room(provider).acquire_owned();
                     let Ok(Ok(permit)) = tokio::time::timeout_at(until, room).await else {
                         return silent;
                     };

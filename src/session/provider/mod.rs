@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -28,7 +29,7 @@ use crate::units::Secret;
 const MAX_ID_TOKEN: usize = 8 * 1024;
 /// A refresh token longer than this is not kept; the session then goes on as without one.
 const MAX_REFRESH_TOKEN: usize = 16 * 1024;
-/// How many calls to providers are under way at once. A check that nobody waits for is put off to the next renewal.
+/// How many calls to one provider are under way at once. A check that nobody waits for is put off to the next renewal.
 const AT_ONCE: usize = 64;
 
 /// Who talks to providers; a login method implements it.
@@ -146,7 +147,8 @@ impl From<Arc<dyn IdentitySource>> for Sources {
 pub struct Providers {
     talker: Arc<dyn ProviderTalker>,
     seal: TokenSeal,
-    room: Arc<Semaphore>,
+    /// A room for each configured provider, so that one that hangs keeps nobody from the others.
+    rooms: DashMap<String, Arc<Semaphore>>,
     /// Calls under way, and answers that the store has yet to take.
     tasks: TaskTracker,
 }
@@ -159,9 +161,18 @@ impl Providers {
         Providers {
             talker,
             seal: TokenSeal::new(master, previous),
-            room: Arc::new(Semaphore::new(AT_ONCE)),
+            rooms: DashMap::new(),
             tasks,
         }
+    }
+
+    /// The room of a provider that is configured.
+    fn room(&self, provider: &str) -> Arc<Semaphore> {
+        if let Some(room) = self.rooms.get(provider) {
+            return Arc::clone(&room);
+        }
+        let room = self.rooms.entry(provider.to_owned());
+        Arc::clone(&room.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
     }
 
     /// Resolves when no call is under way and every answer is kept, or after `patience`.

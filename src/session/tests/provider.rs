@@ -671,3 +671,36 @@ async fn tokens_of_the_provider_are_not_in_the_store_and_too_long_ones_are_not_k
     assert!(holds(b"https://id.example.com"), "this is the file");
     assert!(!holds(token(0).expose()) && !holds(b"an id token"));
 }
+
+#[tokio::test]
+async fn a_provider_that_hangs_keeps_nobody_from_another_one() {
+    let bench = Arc::new(bench().await);
+    let mut stuck = Vec::new();
+    for _ in 0..70 {
+        stuck.push(bench.begin_there().await);
+    }
+    let hub = Identity {
+        provider: "hub".to_owned(),
+        ..alice()
+    };
+    let pair = bench.begin_as(hub, there(None)).await;
+    bench.clock.advance(in_foreground());
+    *bench.talker.hangs.lock().unwrap() = Some("corp");
+    let waiting: Vec<_> = stuck
+        .into_iter()
+        .map(|pair| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.renew(&pair).await })
+        })
+        .collect();
+    until("the provider has no room left", async || {
+        bench.talker.asked() == 64
+    })
+    .await;
+    // Answered although the other provider holds all that it may.
+    bench.issued(&pair).await;
+    assert_eq!(bench.talker.asked(), 65);
+    for renewal in waiting {
+        renewal.abort();
+    }
+}

@@ -30,9 +30,14 @@ pub(super) struct Talker {
     pub(super) groups: Mutex<Option<Vec<String>>>,
     /// Said instead of a welcome; nothing is rotated then.
     pub(super) says: Mutex<Option<ProviderAnswer>>,
+    /// This provider never answers.
+    pub(super) hangs: Mutex<Option<&'static str>>,
     /// Its refresh tokens stay good.
     pub(super) keeps_tokens: AtomicBool,
 }
+
+/// Those that it talks to.
+const PROVIDERS: [&str; 2] = ["corp", "hub"];
 
 /// The refresh token of this number.
 pub(super) fn token(number: usize) -> Secret {
@@ -72,7 +77,7 @@ impl Talker {
             id_token: None,
             answer,
         };
-        assert_eq!(question.provider, "corp");
+        assert!(PROVIDERS.contains(&question.provider));
         assert_eq!(question.issuer, "https://id.example.com");
         assert_eq!(question.subject, "a-1");
         if let Some(answer) = self.says.lock().unwrap().clone() {
@@ -102,7 +107,7 @@ impl Talker {
 impl ProviderTalker for Talker {
     fn times(&self, provider: &str, issuer: &str) -> Option<CheckTimes> {
         let gone = self.gone.load(Ordering::SeqCst);
-        let known = (provider, issuer) == ("corp", "https://id.example.com");
+        let known = PROVIDERS.contains(&provider) && issuer == "https://id.example.com";
         (known && !gone).then_some(CheckTimes {
             check: CHECK,
             grace: GRACE,
@@ -115,6 +120,9 @@ impl ProviderTalker for Talker {
     ) -> Pin<Box<dyn Future<Output = ProviderReply> + Send + 'a>> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::SeqCst);
+            if *self.hangs.lock().unwrap() == Some(question.provider) {
+                return std::future::pending().await;
+            }
             let reply = self.redeem(&question);
             if self.hold.swap(false, Ordering::SeqCst) {
                 self.held.notify_one();

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::places;
 use crate::auth::foreign_keys::{Algorithm, ForeignKeys};
-use crate::config::check::store::{from_environment, read_file};
+use crate::config::check::store::{from_environment, public_file, read_file};
 use crate::config::check::{Reader, suggest};
 use crate::config::file::Section;
 use crate::external::KeySource;
@@ -134,7 +134,10 @@ pub(super) fn source(reader: &Reader<'_>, table: &Section<'_>) -> Option<KeySour
                 "public_key_file" => "name the PEM file with the service's public key",
                 _ => "name the file with the service's JWK Set",
             };
-            read_file(reader, text.span(), text.get_ref(), hint)?
+            match shared {
+                true => read_file(reader, text.span(), text.get_ref(), hint)?,
+                false => public_file(reader, text.span(), text.get_ref(), hint)?,
+            }
         }
     };
     let made = match key {
