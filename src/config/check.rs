@@ -17,6 +17,7 @@ mod session;
 mod store;
 mod tls;
 mod upstream;
+mod ways;
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
@@ -88,6 +89,13 @@ pub(super) fn check(
             routes: &routes,
         },
     );
+    let ways = ways::Ways {
+        local: local.is_some(),
+        providers: &providers,
+        bearers: &bearers,
+        external: external.as_ref(),
+    };
+    ways::one_name_for_two_people(&reader, root, &ways, &upstreams);
     if !routes.is_empty() && routes.len() == root.sections("route").len() {
         upstream::unused(&reader, &upstreams, &routes);
     }

@@ -255,6 +255,14 @@ impl Problems {
         self.push(Severity::Warning, span, message.into(), hint, None);
     }
 
+    /// Whether there is an error by now.
+    pub(super) fn has_errors(&self) -> bool {
+        let problems = self.0.borrow();
+        problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
+    }
+
     fn push(
         &self,
         severity: Severity,

@@ -5,6 +5,7 @@ use super::*;
 mod bearer;
 mod external;
 mod login;
+mod ways;
 
 const ANNOTATED: &str = include_str!("../../gateway.toml");
 

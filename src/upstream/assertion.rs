@@ -34,6 +34,8 @@ struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: &'a str,
+    /// `sub` is unique at one provider only: the pair says who it is.
+    provider: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +70,7 @@ impl Assertion {
                 iss: issuer,
                 aud: audience,
                 sub: &identity.user,
+                provider: &identity.provider,
                 sid: subject.session().map(|session| session.to_string()),
                 email: identity.email.as_deref(),
                 name: identity.name.as_deref(),

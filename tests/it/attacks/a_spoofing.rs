@@ -303,6 +303,7 @@ async fn a10_a_forged_assertion_is_replaced_or_absent_and_ours_verifies() {
         ),
         (Some(ORIGIN), Some("app"), Some("alice"))
     );
+    assert_eq!(claims["provider"], "local");
     let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert!((1..=60).contains(&life), "an assertion lives for {life} s");
     // It is no access token.

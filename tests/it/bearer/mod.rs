@@ -183,6 +183,7 @@ async fn a_token_of_each_kind_of_key_is_somebody_and_stays_at_the_gateway() {
                 (&said["sub"], &said["sid"]),
                 (&json!("robot"), &Value::Null)
             );
+            assert_eq!(said["provider"], key.issuer());
             bench.app.forget();
         }
         // An address that nobody vouches for is none.
