@@ -34,6 +34,12 @@ pub enum GatewayError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too many refresh tokens came from one address that came to nothing; the cookies stay as they are.
+    #[error("a session was not renewed: its address presented too many tokens in vain")]
+    RenewalsThrottled {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The end of a session could not be kept.
     #[error("the end of a session is not confirmed: the store does not answer")]
     End(#[source] StoreError),
@@ -91,6 +97,12 @@ impl GatewayError {
                 detail: "the sign-in provider does not answer; try again shortly, the session's cookies stay as they are",
                 retry_after: Some((*retry_after).max(Duration::from_secs(1))),
             },
+            GatewayError::RenewalsThrottled { retry_after } => Refusal {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                problem: ProblemType::Status,
+                detail: "too many renewals for this address; try again shortly, the session's cookies stay as they are",
+                retry_after: Some((*retry_after).max(Duration::from_secs(1))),
+            },
             GatewayError::KeysUnavailable => Refusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 problem: ProblemType::Status,
@@ -115,6 +127,7 @@ impl GatewayError {
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
+            | GatewayError::RenewalsThrottled { .. }
             | GatewayError::Begin(_)
             | GatewayError::KeysUnavailable
             | GatewayError::RenewalLoop => Outcome::Unavailable,
@@ -133,6 +146,7 @@ impl GatewayError {
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
             | GatewayError::ProviderSilent { .. }
+            | GatewayError::RenewalsThrottled { .. }
             | GatewayError::Begin(_)
             | GatewayError::KeysUnavailable
             | GatewayError::RenewalLoop => {}

@@ -41,12 +41,18 @@ impl External {
         let presented = credentials::from_headers(headers, names);
         // Two values are nobody's session, for the service neither: it would pick one of them.
         if !self.is_service(upstream) || presented.conflicting() {
-            let there = [presented.access, presented.refresh];
-            if there != [Presented::Absent; 2] {
-                cookie::replace(headers, &[(access, None), (refresh, None)]);
-            }
+            cookie::replace(headers, &[(access, None), (refresh, None)]);
             return Sent::default();
         }
+        // The service may trim more than we do: only what was read here may be there.
+        let text_of = |cookie: Presented<'_>| cookie.value().and_then(text).map(str::to_owned);
+        let (now_access, now_refresh) = (text_of(presented.access), text_of(presented.refresh));
+        let read = [
+            (access, now_access.as_deref()),
+            (refresh, now_refresh.as_deref()),
+        ];
+        cookie::replace(headers, &read);
+        let presented = credentials::from_headers(headers, names);
         if let Some(grant) = renewed {
             if grant.own {
                 return self.put(&grant.pair, headers);

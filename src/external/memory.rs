@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Pair;
+use super::patience::Charge;
 
 /// How many renewals are remembered at most, and how many refusals, pauses and lost tokens; of each the newest.
 const MOST: usize = 10_000;
@@ -71,9 +72,11 @@ pub(super) enum Begin {
     /// Wait, or take what it came to.
     Known(Known),
     /// Spend it, and tell [`Memory::land`] and the waiters.
-    Fly(watch::Sender<Option<Outcome>>, Flight),
+    Fly(watch::Sender<Option<Outcome>>, Flight, Option<Charge>),
     /// Too many at once.
     Full,
+    /// Not before this has passed.
+    Wait(Duration),
 }
 
 /// All of it.
@@ -108,8 +111,13 @@ impl Memory {
         self.state().find(key, now)
     }
 
-    /// Claims a token for spending, unless something is known of it.
-    pub(super) fn begin(&self, key: Key, now: Instant) -> Begin {
+    /// Claims a token for spending, unless something is known of it or `charge` says to wait. That must not come back here.
+    pub(super) fn begin(
+        &self,
+        key: Key,
+        now: Instant,
+        charge: impl FnOnce() -> Result<Option<Charge>, Duration>,
+    ) -> Begin {
         let mut state = self.state();
         if let Some(known) = state.find(&key, now) {
             return Begin::Known(known);
@@ -120,9 +128,13 @@ impl Memory {
         match state.flights.entry(key) {
             Entry::Occupied(flight) => Begin::Known(Known::Flying(flight.get().clone())),
             Entry::Vacant(place) => {
+                let charge = match charge() {
+                    Ok(charge) => charge,
+                    Err(wait) => return Begin::Wait(wait),
+                };
                 let (landed, flight) = watch::channel(None);
                 place.insert(flight.clone());
-                Begin::Fly(landed, flight)
+                Begin::Fly(landed, flight, charge)
             }
         }
     }
@@ -254,24 +266,27 @@ mod tests {
     #[test]
     fn one_flight_for_a_token_and_its_outcome_for_the_grace() {
         let (memory, start) = (Memory::new(GRACE), Instant::now());
-        let Begin::Fly(..) = memory.begin(key(1), start) else {
+        let Begin::Fly(..) = memory.begin(key(1), start, || Ok(None)) else {
             panic!("it was free")
         };
         assert!(matches!(
-            memory.begin(key(1), start),
+            memory.begin(key(1), start, || Ok(None)),
             Begin::Known(Known::Flying(_))
         ));
-        assert!(matches!(memory.begin(key(2), start), Begin::Fly(..)));
+        assert!(matches!(
+            memory.begin(key(2), start, || Ok(None)),
+            Begin::Fly(..)
+        ));
         memory.land(key(1), refused(), start);
         let last = start + GRACE - Duration::from_millis(1);
         assert_eq!(word(memory.find(&key(1), last)), "refused");
         assert!(matches!(
-            memory.begin(key(1), last),
+            memory.begin(key(1), last, || Ok(None)),
             Begin::Known(Known::Landed(_))
         ));
         assert_eq!(word(memory.find(&key(1), start + GRACE)), "unknown");
         assert!(matches!(
-            memory.begin(key(1), start + GRACE),
+            memory.begin(key(1), start + GRACE, || Ok(None)),
             Begin::Fly(..)
         ));
     }
@@ -292,7 +307,7 @@ mod tests {
             "lost"
         );
         assert!(matches!(
-            memory.begin(key(2), start + GRACE * 2),
+            memory.begin(key(2), start + GRACE * 2, || Ok(None)),
             Begin::Known(Known::Landed(_))
         ));
     }
@@ -328,19 +343,19 @@ mod tests {
         let (memory, start) = (Memory::new(GRACE), Instant::now());
         let mut flights = Vec::new();
         for n in 0..MOST_FLIGHTS {
-            flights.push(memory.begin(key(n), start));
+            flights.push(memory.begin(key(n), start, || Ok(None)));
         }
         assert!(matches!(
-            memory.begin(key(MOST_FLIGHTS), start),
+            memory.begin(key(MOST_FLIGHTS), start, || Ok(None)),
             Begin::Full
         ));
         assert!(matches!(
-            memory.begin(key(0), start),
+            memory.begin(key(0), start, || Ok(None)),
             Begin::Known(Known::Flying(_))
         ));
         memory.land(key(0), refused(), start);
         assert!(matches!(
-            memory.begin(key(MOST_FLIGHTS), start),
+            memory.begin(key(MOST_FLIGHTS), start, || Ok(None)),
             Begin::Fly(..)
         ));
     }

@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod cookies;
 mod memory;
+mod patience;
 mod renew;
 #[cfg(test)]
 mod tests;
@@ -38,9 +39,10 @@ pub use cookies::Sent;
 
 use check::Checker;
 use memory::{Key, Memory};
+use patience::Patience;
 
 /// Calls to the service at once; others wait.
-const CALLS: usize = 32;
+const CALLS: usize = 64;
 
 /// What the service does, and how it is asked; owned by this engine, filled by the configuration.
 #[derive(Clone, Debug)]
@@ -201,6 +203,8 @@ pub enum Renewal {
     Refused(Arc<[HeaderValue]>),
     /// Try again after this; the cookies stay as they are.
     Unavailable(Duration),
+    /// Too many tokens from this address are under way or were refused; try again after this. Nothing was sent.
+    Throttled(Duration),
     /// The token may have been spent in vain and is not sent again: sign in again. The cookies stay as they are.
     Lost,
 }
@@ -217,6 +221,7 @@ pub struct External {
     settings: Settings,
     checker: Checker,
     memory: Memory,
+    patience: Patience,
     outbound: Outbound,
     clock: Clock,
     observer: Arc<dyn Observer>,
@@ -237,6 +242,7 @@ impl External {
         Arc::new(External {
             checker: Checker::new(&settings, &outbound, &control),
             memory: Memory::new(settings.replay_grace),
+            patience: Patience::new(),
             settings,
             outbound,
             clock,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Behalf;
 use super::memory::{Begin, Key, Known, Outcome};
+use super::patience::Charge;
 use super::{Caller, External, ExternalEvent, Grant, Pair, Renewal, Spender, text};
 use crate::clock::Timestamp;
 
@@ -34,6 +35,8 @@ struct Landing {
     external: Arc<External>,
     key: Key,
     landed: watch::Sender<Option<Outcome>>,
+    /// Of the address that began it.
+    charge: Option<Charge>,
     over: bool,
 }
 
@@ -44,6 +47,11 @@ impl Landing {
 
     fn settle(&mut self, outcome: Outcome) {
         self.over = true;
+        // What a made-up token comes to stays charged.
+        let in_vain = matches!(outcome, Outcome::Refused(_) | Outcome::Lost { .. });
+        if let (Some(charge), false) = (self.charge, in_vain) {
+            self.external.patience.give_back(charge);
+        }
         // Remembered first: whoever asks from now on finds it there.
         self.external
             .memory
@@ -83,7 +91,10 @@ impl External {
         let deadline = Instant::now() + self.settings.wait;
         let spender = Spender::new(caller.client, caller.user_agent);
         let mut own = true;
-        let mut known = self.begin(token, caller);
+        let mut known = match self.begin(token, caller, true) {
+            Ok(known) => known,
+            Err(wait) => return Renewal::Throttled(wait.max(PAUSE)),
+        };
         if matches!(known, Known::Landed(Outcome::Renewed(_))) {
             self.observer.observe(ExternalEvent::Served);
         }
@@ -106,11 +117,11 @@ impl External {
                 }
             };
             own = own && pair.is_of(spender);
-            known = match self.successor(&pair) {
+            let begun = match self.successor(&pair) {
                 // Whoever is that late has newer cookies already, or should not have any.
                 Some(known) => {
                     own = false;
-                    known
+                    Ok(known)
                 }
                 None if now < pair.subject.expires_at() => {
                     return Renewal::Renewed(Grant { pair, own });
@@ -119,12 +130,16 @@ impl External {
                 None if !own => return Renewal::Unavailable(PAUSE),
                 // Remembered longer than it is good for: the token stands for its successor.
                 None => match &pair.refresh {
-                    Some((next, _)) => self.begin(next, caller),
+                    Some((next, _)) => self.begin(next, caller, false),
                     None => {
                         self.memory.forget_renewed(&Key::of(token));
-                        self.begin(token, caller)
+                        self.begin(token, caller, false)
                     }
                 },
+            };
+            known = match begun {
+                Ok(known) => known,
+                Err(wait) => return Renewal::Throttled(wait.max(PAUSE)),
             };
         }
         Renewal::Unavailable(PAUSE)
@@ -182,32 +197,39 @@ impl External {
         }
     }
 
-    /// The flight or the outcome of a token; a new flight where there is neither.
-    fn begin(self: &Arc<Self>, token: &str, caller: Caller<'_>) -> Known {
+    /// The flight or the outcome of a token; a new flight where there is neither. One that the service did not give us is
+    /// `charged` to the caller's address, and may have to wait.
+    fn begin(
+        self: &Arc<Self>,
+        token: &str,
+        caller: Caller<'_>,
+        charged: bool,
+    ) -> Result<Known, Duration> {
         let key = Key::of(token);
-        match self.memory.begin(key, Instant::now()) {
+        let now = Instant::now();
+        let charge = || match charged {
+            true => self.patience.charge(caller.client, now).map(Some),
+            false => Ok(None),
+        };
+        Ok(match self.memory.begin(key, now, charge) {
             Begin::Known(known) => known,
             Begin::Full => Known::Landed(self.paused(None)),
-            Begin::Fly(landed, flight) => {
-                self.fly(key, token.to_owned(), caller.into(), landed);
+            Begin::Wait(wait) => return Err(wait),
+            Begin::Fly(landed, flight, charge) => {
+                let landing = Landing {
+                    external: Arc::clone(self),
+                    key,
+                    landed,
+                    charge,
+                    over: false,
+                };
+                self.fly(token.to_owned(), caller.into(), landing);
                 Known::Flying(flight)
             }
-        }
+        })
     }
 
-    fn fly(
-        self: &Arc<Self>,
-        key: Key,
-        token: String,
-        behalf: Behalf,
-        landed: watch::Sender<Option<Outcome>>,
-    ) {
-        let landing = Landing {
-            external: Arc::clone(self),
-            key,
-            landed,
-            over: false,
-        };
+    fn fly(&self, token: String, behalf: Behalf, landing: Landing) {
         self.control.spawn(async move {
             let external = Arc::clone(&landing.external);
             // Nothing is sent while waiting for a turn, so giving up here costs nothing.

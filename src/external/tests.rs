@@ -217,6 +217,7 @@ fn word(renewal: &Renewal) -> &'static str {
         Renewal::Renewed(_) => "renewed",
         Renewal::Refused(_) => "refused",
         Renewal::Unavailable(_) => "unavailable",
+        Renewal::Throttled(_) => "throttled",
         Renewal::Lost => "lost",
     }
 }
@@ -401,6 +402,53 @@ async fn only_the_service_sees_its_cookies_and_only_their_newest_state() {
     );
     let bobs = bench.dressed(SERVICE, "at=over; rt=bob-one", None).await;
     assert_eq!(bobs, format!("at={bob}; rt=bob-two"));
+}
+
+#[tokio::test]
+async fn f02_a_cookie_that_only_another_reader_would_find_reaches_nobody() {
+    let bench = Bench::new().await;
+    bench.renews(LIFE, Some("two"));
+    bench.renewed("one").await;
+    for line in ["a=1;  rt=one", "a=1;\trt=one", "a=1;  at=x;  rt=one"] {
+        assert_eq!(bench.dressed(OTHER, line, None).await, "a=1", "{line:?}");
+        assert_eq!(bench.dressed(SERVICE, line, None).await, "a=1", "{line:?}");
+    }
+    // Beside one that is read here.
+    let line = "rt=new;  rt=one; a=1";
+    assert_eq!(bench.dressed(SERVICE, line, None).await, "rt=new; a=1");
+    // Look-alikes are other cookies.
+    let line = "RT=one; xrt=2; at.rt=3";
+    assert_eq!(bench.dressed(OTHER, line, None).await, line);
+    assert_eq!(bench.dressed(SERVICE, line, None).await, line);
+}
+
+#[tokio::test]
+async fn n03_made_up_tokens_of_one_address_keep_neither_the_service_nor_others_busy() {
+    let bench = Bench::new().await;
+    let there = ClientAddr("203.0.113.9".parse().unwrap());
+    for _ in 0..patience::BURST + 100 {
+        bench.says("401 Unauthorized", &[]);
+    }
+    let made_up = (0..patience::BURST + 100).map(async |n| {
+        let renewal = bench.renew_from(&format!("made-up-{n}"), there, b"").await;
+        word(&renewal)
+    });
+    let words = futures_util::future::join_all(made_up).await;
+    let count = |wanted| words.iter().filter(|word| **word == wanted).count();
+    // One more each second, in a slow run.
+    assert!((1..=100).contains(&count("throttled")), "{words:?}");
+    assert_eq!(count("throttled") + count("refused"), words.len());
+    assert_eq!(bench.asked(), count("refused"));
+    assert!(bench.asked() < patience::BURST as usize + 20);
+    // What is known costs nothing, and others are none the worse.
+    let known = bench.renew_from("made-up-0", there, b"").await;
+    assert_eq!(word(&known), "refused");
+    bench.script.answers.lock().unwrap().clear();
+    // Renewals that succeed are not counted.
+    for n in 0..patience::BURST * 2 {
+        bench.renews(LIFE, Some(&format!("new-{n}")));
+        bench.renewed(&format!("old-{n}")).await;
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,9 @@ pub(super) async fn renew(
         Renewal::Unavailable(retry_after) => {
             return Err(GatewayError::ProviderSilent { retry_after });
         }
+        Renewal::Throttled(retry_after) => {
+            return Err(GatewayError::RenewalsThrottled { retry_after });
+        }
         Renewal::Refused(lines) => {
             record(context, "refused by the service");
             (

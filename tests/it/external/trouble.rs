@@ -183,6 +183,35 @@ async fn made_up_refresh_tokens_are_refused_and_cost_one_call_each() {
 }
 
 #[tokio::test]
+async fn n03_an_address_that_makes_up_tokens_is_told_to_wait_and_others_are_not() {
+    let service = Service::start().await;
+    let gateway = service
+        .gateway("")
+        .server("trusted_proxies = [\"127.0.0.1/32\"]")
+        .run();
+    let alice = signed_in(&gateway, "alice").await;
+    outlive(&gateway, &service).await;
+    let made_up = (0..150).map(async |n| {
+        let ask = crate::harness::browser::as_fetch(Ask::get("/data"))
+            .header("x-forwarded-for", "203.0.113.9")
+            .header("cookie", format!("{REFRESH}=made-up-{n}"));
+        gateway.door().ask(ask).await
+    });
+    let answers = futures_util::future::join_all(made_up).await;
+    let told: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 429)
+        .collect();
+    assert!(told.len() > 50, "{}", told.len());
+    for answer in &told {
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(!touches(answer));
+    }
+    assert_eq!(service.refreshes().await, 150 - told.len());
+    assert_eq!(alice.get("/data").await.status, 200);
+}
+
+#[tokio::test]
 async fn without_a_way_to_renew_an_expired_token_is_a_challenge() {
     let service = Service::start().await;
     let gateway = service
