@@ -954,6 +954,25 @@ async fn a_renewal_takes_over_what_the_provider_says_and_invalid_grant_ends_the_
             .iter()
             .any(|asked| asked.one("grant_type") == Some("refresh_token"))
     );
+    // A refresh need not bring an ID token (OpenID Connect Core section 12.2), and silence takes nothing away.
+    rogue.says("token", |body| {
+        body.as_object_mut().unwrap().remove("id_token");
+    });
+    rogue.says("userinfo", |body| {
+        *body = json!({ "sub": "p1", "name": "New" })
+    });
+    crate::harness::wait::until("the new name", async || {
+        let answer = browser.get("/.auth/me").await;
+        assert_eq!(answer.status, 200, "still signed in");
+        (answer.json()["name"] == "New").then_some(())
+    })
+    .await;
+    let me = browser.get("/.auth/me").await.json();
+    assert_eq!(
+        (&me["groups"], &me["email"]),
+        (&json!(["boss"]), &json!("p@example.com"))
+    );
+    rogue.repent();
     // No longer among those that are let in.
     rogue.person(groups(json!(["nobody"])));
     crate::harness::wait::until("the end", async || {

@@ -4,12 +4,13 @@
 //! Everything but [`provider`] and `renewal` is pure. In the order of a sign-in: [`settings`] is what the deployer meant; [`pending`] and
 //! [`seal`] keep what was begun in one bounded cookie; [`authorize`] sends the browser away; [`callback`] judges how it
 //! came back; [`client_auth`] and [`token_answer`] are what is said to the token endpoint and what it says; [`id_token`] and
-//! [`person`] judge who that is; [`failure`] is every reason why nobody was signed in;
+//! [`person`] judge who that is, [`continued`] who it still is at a renewal; [`failure`] is every reason why nobody was signed in;
 //! [`leaving`] is the way out.
 
 pub mod authorize;
 pub mod callback;
 pub mod client_auth;
+pub mod continued;
 pub mod failure;
 pub mod id_token;
 pub mod leaving;

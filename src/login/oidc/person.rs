@@ -99,7 +99,11 @@ pub fn with_verified_email(
 }
 
 /// Whether a source that has this address says that it is verified (or all of the provider's are trusted), and none denies it.
-fn is_verified(sources: &[&ClaimSet], settings: &Settings, address: Option<&str>) -> bool {
+pub(super) fn is_verified(
+    sources: &[&ClaimSet],
+    settings: &Settings,
+    address: Option<&str>,
+) -> bool {
     let paths = &settings.claims;
     let mut said = sources
         .iter()
@@ -110,7 +114,7 @@ fn is_verified(sources: &[&ClaimSet], settings: &Settings, address: Option<&str>
 }
 
 /// Whether `allow` lets somebody in; their address has been found to be verified.
-fn admits(allow: &Allow, identity: &Identity) -> bool {
+pub(super) fn admits(allow: &Allow, identity: &Identity) -> bool {
     if *allow == Allow::default() {
         return true;
     }

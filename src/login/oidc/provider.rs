@@ -12,6 +12,7 @@ use url::Url;
 use super::authorize;
 use super::callback::IssuerRule;
 use super::client_auth::{Client, RequestError, bearer_request, token_request};
+use super::continued;
 use super::failure::Failure;
 use super::id_token::{self, Expect};
 use super::pending::Pending;
@@ -263,6 +264,7 @@ impl Provider {
         &self,
         tokens: Tokens,
         subject: &str,
+        before: &Identity,
         now: Timestamp,
     ) -> Result<Option<Identity>, Failure> {
         let fetched = self.fetched().await?;
@@ -282,9 +284,9 @@ impl Provider {
         if userinfo.text("sub") != Some(subject) {
             return Err(Failure::UserinfoSubject);
         }
-        match person::read(&self.settings, &userinfo, &[&userinfo], now) {
-            Ok(person) => Ok(Some(person.identity)),
-            // What only the ID token says cannot be asked anew.
+        match continued::read(&self.settings, &userinfo, before, now) {
+            Ok(identity) => Ok(Some(identity)),
+            // What cannot be carried says nothing.
             Err(PersonError::Claim(_) | PersonError::UnverifiedUser) => Ok(None),
             Err(error) => Err(error.into()),
         }

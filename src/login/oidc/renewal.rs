@@ -90,7 +90,8 @@ async fn about(
     question: ProviderQuestion<'_>,
     now: Timestamp,
 ) -> ProviderAnswer {
-    match provider.refreshed(tokens, question.subject, now).await {
+    let (subject, before) = (question.subject, question.identity);
+    match provider.refreshed(tokens, subject, before, now).await {
         Ok(Some(identity)) => ProviderAnswer::Welcome(Box::new(taken_over(question, identity))),
         Ok(None) => ProviderAnswer::Welcome(Box::new(question.identity.clone())),
         Err(Failure::Person(PersonError::NotAllowed)) => {
