@@ -636,6 +636,19 @@ async fn e12_e07_wrong_answers_sign_nobody_in_and_leak_nothing() {
             "{what}"
         );
     }
+    // A refusal that repeats what was sent.
+    rogue.repent();
+    let repeated = "a-code-that-was-sent";
+    rogue.reply("token", move |reply| {
+        reply.status = 400;
+        reply.body = json!({ "error": "invalid_grant", "error_description": repeated })
+            .to_string()
+            .into();
+    });
+    assert_eq!(attempt().await.status, 400);
+    gateway
+        .until_logged(&["nobody was signed in", "invalid_grant"])
+        .await;
     // P03: nothing of all that is in the log.
     let secrets: Vec<String> = rogue
         .asked()
@@ -646,6 +659,7 @@ async fn e12_e07_wrong_answers_sign_nobody_in_and_leak_nothing() {
         .collect();
     assert!(!secrets.is_empty());
     for line in gateway.logs() {
+        assert!(!line.contains(repeated), "{line}");
         assert!(
             !secrets.iter().any(|secret| line.contains(secret)),
             "{line}"

@@ -12,6 +12,10 @@ use crate::login::form;
 const MAX_CODE: usize = 2048;
 /// How much of a provider's own words is shown or logged, in characters.
 const MAX_WORDS: usize = 300;
+/// Longest error code that is taken for one, in bytes; registered ones have at most 26.
+const MAX_ERROR: usize = 40;
+/// Stands for what is no error code.
+const NO_CODE: &str = "unreadable_error";
 /// How often a sign-in whose cookie was lost is begun anew by itself.
 pub const TRIES: u8 = 2;
 
@@ -62,9 +66,10 @@ pub enum Refused {
 /// What a provider says when it signs nobody in (RFC 6749 section 4.1.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderError {
-    /// The code, such as `access_denied`; printable ASCII, bounded.
+    /// The code, such as `access_denied`; made by [`error_code`].
     pub code: String,
-    /// Its own words, if any; without control characters, bounded. To be escaped wherever it is shown.
+    /// Its own words, if any; without control characters, bounded. To be escaped wherever it is shown, and never logged: it may
+    /// repeat a code or a token that was sent.
     pub description: Option<String>,
 }
 
@@ -130,7 +135,7 @@ fn read(
         (None, Some(error)) => Ok(Callback::Declined {
             pending,
             error: ProviderError {
-                code: printable(error),
+                code: error_code(error),
                 description: form
                     .field("error_description")
                     .map(printable)
@@ -144,6 +149,15 @@ fn read(
 /// RFC 6749 appendix A.11: visible ASCII and spaces.
 fn is_code(code: &str) -> bool {
     (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+}
+
+/// An error code in the characters of RFC 6749 section 5.2, and short; anything else is [`NO_CODE`].
+pub fn error_code(text: &str) -> String {
+    let fits = |byte| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    match (1..=MAX_ERROR).contains(&text.len()) && text.bytes().all(fits) {
+        true => text.to_owned(),
+        false => NO_CODE.to_owned(),
+    }
 }
 
 /// Somebody else's words as one short line.

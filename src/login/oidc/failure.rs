@@ -61,16 +61,12 @@ pub enum Failure {
     Seal(#[from] CannotSeal),
 }
 
-/// A provider's words, as one quoted line.
+/// The error code alone, quoted: a description may repeat the code, the verifier or the refresh token that was sent.
 struct Said<'a>(&'a ProviderError);
 
 impl std::fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.0.code)?;
-        match &self.0.description {
-            Some(words) => write!(f, " ({words:?})"),
-            None => Ok(()),
-        }
+        write!(f, "{:?}", self.0.code)
     }
 }
 
@@ -250,10 +246,21 @@ mod tests {
             Some("its \"words\" (access_denied)")
         );
         assert_eq!(Failure::Client(said("invalid_client")).words(), None);
-        assert!(
-            declined
-                .to_string()
-                .contains(r#""access_denied" ("its \"words\"")"#)
-        );
+    }
+
+    #[test]
+    fn p03_what_a_provider_describes_is_in_no_log() {
+        let sent = "a-code-or-refresh-token";
+        let failures: [fn(ProviderError) -> Failure; 3] =
+            [Failure::Declined, Failure::Code, Failure::Client];
+        for failure in failures {
+            let failure = failure(ProviderError {
+                code: "invalid_grant".to_owned(),
+                description: Some(format!("{sent} is spent")),
+            });
+            let logged = failure.to_string();
+            assert!(logged.contains(r#""invalid_grant""#), "{logged}");
+            assert!(!logged.contains(sent), "{logged}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::callback::{ProviderError, printable};
+use super::callback::{ProviderError, error_code, printable};
 use crate::units::Secret;
 
 /// Longest token of any kind, in bytes.
@@ -66,7 +66,7 @@ pub fn read(response: &Response<Bytes>) -> Result<Tokens, TokenRefusal> {
         .map_err(|_| TokenRefusal::Unusable("it is not the JSON of a token endpoint"))?;
     if let Some(error) = answer.error {
         return Err(TokenRefusal::Refused(ProviderError {
-            code: printable(&error),
+            code: error_code(&error),
             description: answer
                 .error_description
                 .map(|text| printable(&text))
@@ -199,6 +199,18 @@ mod tests {
             };
             assert_eq!(error.code, "invalid_grant");
             assert_eq!(error.description.as_deref(), Some("spent <b>"));
+        }
+        let long = format!(r#"{{"error":"{}"}}"#, "t".repeat(41));
+        for odd in [
+            &*long,
+            r#"{"error":"a\nb"}"#,
+            r#"{"error":"토큰"}"#,
+            r#"{"error":""}"#,
+        ] {
+            let Err(TokenRefusal::Refused(error)) = answered(400, "application/json", odd) else {
+                panic!("{odd}");
+            };
+            assert_eq!(error.code, "unreadable_error");
         }
         // But not when the provider is in trouble.
         let body = r#"{"error":"invalid_grant"}"#;
