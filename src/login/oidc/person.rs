@@ -5,8 +5,13 @@ use serde_json::json;
 
 use super::settings::{Allow, ClaimPaths, Settings};
 use crate::auth::Identity;
-use crate::auth::claims::{ClaimError, ClaimProblem, ClaimSet};
+use crate::auth::claims::{ClaimError, ClaimPath, ClaimProblem, ClaimSet};
 use crate::clock::Timestamp;
+
+/// The member that stands for the address of a list, named after the key that leads to it.
+const LISTED: &str = "emails_url";
+/// Whether there is one.
+const LISTED_VERIFIED: &str = "email_verified";
 
 /// Somebody whom a provider signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,12 +77,13 @@ pub fn read(
 }
 
 /// The account with the address of a list as GitHub gives it (`email`, `primary`, `verified`): the primary one if it is
-/// verified, else the first that is, else none. `None` when it is no such list.
+/// verified, else the first that is, else none; and where it is found there, whatever the configured paths are, because it lies
+/// at none of them. `None` when it is no such list.
 pub fn with_verified_email(
     account: &ClaimSet,
     list: &[u8],
     paths: &ClaimPaths,
-) -> Option<ClaimSet> {
+) -> Option<(ClaimSet, ClaimPaths)> {
     #[derive(Deserialize)]
     struct Address {
         email: String,
@@ -90,12 +96,15 @@ pub fn with_verified_email(
     let mut verified: Vec<&Address> = addresses.iter().filter(|one| one.verified).collect();
     verified.sort_by_key(|one| !one.primary);
     let found = verified.first().map(|one| one.email.as_str());
-    let said = ClaimSet::from_json(
-        json!({ paths.map.email.to_string(): found, paths.email_verified.to_string(): found.is_some() })
-            .to_string()
-            .as_bytes(),
-    )?;
-    Some(said.completed_by(account))
+    let said = json!({ LISTED: found, LISTED_VERIFIED: found.is_some() });
+    let said = ClaimSet::from_json(said.to_string().as_bytes())?;
+    let mut listed = paths.clone();
+    listed.map.email = ClaimPath::parse(LISTED).ok()?;
+    listed.email_verified = ClaimPath::parse(LISTED_VERIFIED).ok()?;
+    if paths.map.user == paths.map.email {
+        listed.map.user.clone_from(&listed.map.email);
+    }
+    Some((said.completed_by(account), listed))
 }
 
 /// Whether a source that has this address says that it is verified (or all of the provider's are trusted), and none denies it.
@@ -142,7 +151,6 @@ pub(super) fn admits(allow: &Allow, identity: &Identity) -> bool {
 mod tests {
     use super::super::settings::tests::{oauth2, openid};
     use super::*;
-    use crate::auth::claims::ClaimPath;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -242,12 +250,29 @@ mod tests {
     #[test]
     fn the_verified_address_of_a_list_counts_and_no_other() {
         let paths = oauth2().claims;
-        let account = set(r#"{"id":7,"login":"octo","email":"shown@x.y","email_verified":true}"#);
+        let mut nested = paths.clone();
+        nested.map.email = ClaimPath::parse("profile.email").unwrap();
+        nested.email_verified = ClaimPath::parse("profile.verified").unwrap();
+        nested.map.name = ClaimPath::parse("profile.name").unwrap();
+        let account = set(
+            r#"{"id":7,"login":"octo","email":"shown@x.y","email_verified":true,"profile":{"name":"Octo","verified":true}}"#,
+        );
+        let read_list = |list: &str, paths: &ClaimPaths| {
+            let found = with_verified_email(&account, list.as_bytes(), paths);
+            let (claims, paths) = found.unwrap();
+            let settings = Settings {
+                claims: paths,
+                ..oauth2()
+            };
+            read(&settings, &claims, &[&claims], NOW).unwrap()
+        };
         let check = |list: &str, want: Option<&str>| {
-            let claims = with_verified_email(&account, list.as_bytes(), &paths).unwrap();
-            let person = read(&oauth2(), &claims, &[&claims], NOW).unwrap();
+            let person = read_list(list, &paths);
             assert_eq!(person.identity.email.as_deref(), want, "{list}");
             assert_eq!(person.subject, "7");
+            let person = read_list(list, &nested);
+            assert_eq!(person.identity.email.as_deref(), want, "{list}");
+            assert_eq!(person.identity.name.as_deref(), Some("Octo"));
         };
         let one = r#"{"email":"a@x.y","verified":true,"primary":false,"visibility":null}"#;
         let primary = r#"{"email":"b@x.y","verified":true,"primary":true}"#;

@@ -1,6 +1,7 @@
 //! The one that talks to a provider: discovery, codes, userinfo, refresh tokens. Whatever comes back is judged by the pure
 //! files beside this one. Must not issue sessions, and never waits for a provider longer than its limits say.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -370,6 +371,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<SignedIn, Failure> {
         let userinfo = address(&endpoints.userinfo)?;
+        let mut settings = Cow::Borrowed(&self.settings);
         let mut claims = self
             .json(&userinfo, &tokens.access_token, "userinfo")
             .await?;
@@ -378,11 +380,18 @@ impl Provider {
             let answer = self.call(&emails, &tokens.access_token, "emails").await?;
             let paths = &self.settings.claims;
             // The list alone says which address is verified; the one that people show to others is not looked at.
-            claims = person::with_verified_email(&claims, answer.body(), paths).ok_or(
-                Failure::Answer("emails", "it is no list of e-mail addresses"),
-            )?;
+            let listed = person::with_verified_email(&claims, answer.body(), paths);
+            let (with_address, paths) = listed.ok_or(Failure::Answer(
+                "emails",
+                "it is no list of e-mail addresses",
+            ))?;
+            claims = with_address;
+            settings = Cow::Owned(Settings {
+                claims: paths,
+                ..self.settings.clone()
+            });
         }
-        let person = person::read(&self.settings, &claims, &[&claims], now)?;
+        let person = person::read(&settings, &claims, &[&claims], now)?;
         Ok(SignedIn {
             person,
             issuer: endpoints.token.clone(),
