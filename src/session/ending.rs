@@ -36,6 +36,8 @@ pub enum Reason {
     SomebodyElse,
     /// The provider is not configured any more.
     ProviderGone,
+    /// The provider has to be asked, and the key that opens the refresh token is not among the master keys any more.
+    KeyDropped,
 }
 
 impl Reason {
@@ -56,6 +58,7 @@ impl Reason {
             Reason::NotAllowedAnyMore => "not allowed any more",
             Reason::SomebodyElse => "the provider answered for somebody else",
             Reason::ProviderGone => "provider not configured any more",
+            Reason::KeyDropped => "master key dropped",
         }
     }
 }

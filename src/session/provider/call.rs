@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::seal::Kind;
 use super::{
     MAX_ID_TOKEN, MAX_REFRESH_TOKEN, ProviderAnswer, ProviderEnd, ProviderQuestion, ProviderReply,
+    ProviderTalker,
 };
 use crate::auth::SessionId;
 use crate::auth::provider_session::{Asking, Sealed};
@@ -97,6 +98,14 @@ impl Call {
             .seal
             .open(&self.session, Kind::Refresh, &self.token);
         let (Some(refresh_token), Some(there)) = (opened, &self.record.provider) else {
+            // Another node may have a key that this one is yet to be given; that is waited for as for a silent provider, and
+            // not for ever: nobody but the person can bring another token.
+            if self.is_overdue(providers.talker.as_ref()) {
+                return ProviderReply {
+                    answer: ProviderAnswer::Ended(ProviderEnd::Unreadable),
+                    ..unknown("")
+                };
+            }
             return unknown("its refresh token was sealed under another master key");
         };
         let question = ProviderQuestion {
@@ -145,6 +154,7 @@ impl Sessions {
             ProviderEnd::InvalidGrant => Reason::EndedAtProvider,
             ProviderEnd::NotAllowed => Reason::NotAllowedAnyMore,
             ProviderEnd::SomebodyElse => Reason::SomebodyElse,
+            ProviderEnd::Unreadable => Reason::KeyDropped,
         };
         let ending = Ending::new(reason, By::Provider);
         self.end_now(record.id, ending).await.map(drop)
@@ -201,6 +211,15 @@ impl Sessions {
 }
 
 impl Call {
+    /// Whether the last answer was too old to go on without another one when this call was made.
+    fn is_overdue(&self, talker: &dyn ProviderTalker) -> bool {
+        self.record.provider.as_deref().is_some_and(|there| {
+            let times = talker.times(&self.record.identity.provider, &there.issuer);
+            let age = self.asked_at.since(there.checked_at);
+            times.is_some_and(|times| age > times.check.saturating_add(times.grace))
+        })
+    }
+
     /// Whether the record still has the lease and the refresh token of this call: an end that was said of another refresh
     /// token is none.
     fn holds(&self, record: &SessionRecord) -> bool {

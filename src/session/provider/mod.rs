@@ -99,6 +99,8 @@ pub enum ProviderEnd {
     NotAllowed,
     /// The provider answered for somebody else.
     SomebodyElse,
+    /// It cannot be asked any more: no master key opens the refresh token, and the last answer is too old.
+    Unreadable,
 }
 
 /// No providers are configured.

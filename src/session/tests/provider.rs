@@ -267,6 +267,26 @@ async fn i09_a_silent_provider_ends_nothing_and_after_its_grace_renewals_wait_fo
 }
 
 #[tokio::test]
+async fn a_refresh_token_under_a_dropped_master_key_is_a_new_sign_in_after_the_grace() {
+    let bench = bench().await;
+    let mut pair = bench.begin_there().await;
+    let elsewhere = bench.begin_there().await;
+    let foreign = bench.part(&elsewhere).await.refresh_token;
+    bench
+        .edit(&pair, |there| there.refresh_token = foreign)
+        .await;
+    bench.clock.advance(in_background());
+    pair = bench.issued(&pair).await;
+    bench.sessions.answers_kept().await;
+    assert_eq!(bench.seen.endings(), [], "the key may come yet");
+    bench.clock.advance(in_foreground());
+    let renewed = bench.renew(&pair).await;
+    assert!(name(&renewed).starts_with("refused"), "{}", name(&renewed));
+    assert_eq!(bench.seen.endings(), [Reason::KeyDropped]);
+    assert_eq!(bench.talker.asked(), 0);
+}
+
+#[tokio::test]
 async fn a_provider_that_says_when_to_come_back_is_left_alone_until_then() {
     let bench = bench().await;
     let pair = bench.begin_there().await;
