@@ -674,6 +674,35 @@ async fn e12_e07_wrong_answers_sign_nobody_in_and_leak_nothing() {
 }
 
 #[tokio::test]
+async fn n03_codes_that_are_guessed_are_bounded_by_address() {
+    let rogue = Rogue::start().await;
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).login(&rogue.table("corp", "")).run();
+    let audited = || gateway.logged(&["sign_in_refused", "code_refused"]).len();
+    let mut tried = 0;
+    let (browser, answer) = loop {
+        let browser = gateway.anon();
+        let location = browser.begin("corp", "/").await;
+        let junk = with(&Person::new().visit(&location, "p1").await, "code", "junk");
+        let answer = browser.come_back(&junk).await;
+        if answer.status != 400 {
+            break (browser, answer);
+        }
+        tried += 1;
+        assert!(tried < 200, "never throttled");
+    };
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    assert!(
+        browser.cookie(LOGIN).is_some(),
+        "the sign-in is still pending"
+    );
+    assert_eq!(rogue.count("token"), tried, "the provider was not asked");
+    gateway.until_logged(&["/.auth/callback/corp", "429"]).await;
+    assert_eq!(audited(), tried);
+}
+
+#[tokio::test]
 async fn claims_that_are_only_in_userinfo_are_asked_for_and_must_be_about_the_same_person() {
     let provider = Provider::with()
         .set(json!({ "claimsInIdToken": false }))

@@ -118,6 +118,30 @@ pub(super) async fn came_back(
     if parts.method != Method::GET {
         return Ok(answer::wrong_method(context, asked, "GET"));
     }
+    let name = &provider.settings().name;
+    let admitted = context
+        .app
+        .providers
+        .admit(name, context.client, context.now);
+    let admission = match admitted {
+        Ok(admission) => admission,
+        // No line of the audit stream: that is part of what is bounded. The cookie stays, so that the same address works later.
+        Err(retry_after) => {
+            count(context, provider, "throttled");
+            let refusal = Refusal {
+                retry_after: Some(retry_after),
+                ..Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many sign-ins of this address came to nothing; try again when Retry-After has passed",
+                )
+            };
+            return Ok(refusal.answer(&answer::view(context, asked), asked));
+        }
+    };
+    let Some(_turn) = provider.turn().await else {
+        count(context, provider, "busy");
+        return Err(GatewayError::SignInBusy);
+    };
     let home = ReturnTo::default();
     let rule = match provider.issuer_rule().await {
         Ok(rule) => rule,
@@ -127,6 +151,7 @@ pub(super) async fn came_back(
     let (rd, outcome) = judged(context, provider, rule, query, &mut jar).await;
     let mut response = match outcome {
         Ok(signed_in) => {
+            admission.succeeded();
             let identity = signed_in.person.identity;
             let there = SignedInThere {
                 issuer: signed_in.issuer,

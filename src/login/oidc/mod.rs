@@ -5,8 +5,9 @@
 //! [`seal`] keep what was begun in one bounded cookie; [`authorize`] sends the browser away; [`callback`] judges how it
 //! came back; [`client_auth`] and [`token_answer`] are what is said to the token endpoint and what it says; [`id_token`] and
 //! [`person`] judge who that is, [`continued`] who it still is at a renewal; [`failure`] is every reason why nobody was signed in;
-//! [`leaving`] is the way out.
+//! [`leaving`] is the way out. `admission` and `spent` count what came back.
 
+mod admission;
 pub mod authorize;
 pub mod callback;
 pub mod client_auth;
@@ -24,15 +25,18 @@ mod spent;
 pub mod token_answer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::runtime::Handle;
 
-use crate::clock::Clock;
+use crate::auth::ClientAddr;
+use crate::clock::{Clock, Timestamp};
 use crate::outbound::{self, Outbound};
 use crate::units::Secret;
 
+pub use admission::Admission;
 pub use failure::Failure;
 pub use provider::{Beginning, Provider, SignedIn};
 pub use seal::LoginSeal;
@@ -59,6 +63,7 @@ pub struct Providers {
     /// Seals what browsers keep meanwhile.
     pub seal: LoginSeal,
     spent: Spent,
+    doorway: admission::Doorway,
     clock: Clock,
 }
 
@@ -86,6 +91,7 @@ impl Providers {
             all,
             seal: LoginSeal::new(master, previous)?,
             spent: Spent::default(),
+            doorway: admission::Doorway::default(),
             clock,
         })
     }
@@ -100,6 +106,16 @@ impl Providers {
     /// All, in the order of the configuration.
     pub fn all(&self) -> &[Arc<Provider>] {
         &self.all
+    }
+
+    /// Whether a callback of this provider from this address may be looked at, or in how long it may.
+    pub fn admit(
+        &self,
+        provider: &str,
+        addr: ClientAddr,
+        now: Timestamp,
+    ) -> Result<Admission<'_>, Duration> {
+        self.doorway.admit(provider, addr, now)
     }
 
     /// Marks a sign-in as used; `false` when this node has seen it used before. The cookie says so too, but whoever has a

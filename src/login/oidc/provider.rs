@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::authorize;
@@ -35,6 +36,10 @@ const PATIENCE: Limits = Limits {
     time: Duration::from_secs(10),
     bytes: 512 << 10,
 };
+/// How many callbacks of one provider are worked on at once; a silent provider does not hold more than these.
+const AT_ONCE: usize = 64;
+/// How long a callback waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
 /// A refresh may not be given up early: an answer that nobody hears may hold the next refresh token.
 const REFRESH_PATIENCE: Limits = Limits {
     time: Duration::from_secs(55),
@@ -76,6 +81,7 @@ pub struct Provider {
     outbound: Outbound,
     /// Metadata and keys; an OAuth 2 service has none.
     keys: Option<Arc<RemoteKeys>>,
+    room: Semaphore,
 }
 
 impl Provider {
@@ -96,6 +102,7 @@ impl Provider {
             settings,
             outbound,
             keys,
+            room: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -128,6 +135,12 @@ impl Provider {
             pending,
             beginning,
         ))
+    }
+
+    /// Leave to work on a callback, while it is kept; `None` when too many are being worked on.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = tokio::time::timeout(TURN, self.room.acquire()).await;
+        turn.ok()?.ok()
     }
 
     /// Who signed in: redeems the code, once.
