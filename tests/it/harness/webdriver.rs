@@ -49,15 +49,10 @@ pub struct Chromium {
     _profile: tempfile::TempDir,
 }
 
-impl Chromium {
-    /// A desktop browser with a fresh profile, which takes `app.test` to be at `to` and accepts its self-signed
-    /// certificate.
-    pub async fn start(to: SocketAddr) -> Self {
-        Chromium::of_kind(to, Kind::Desktop).await
-    }
-
-    /// [`Self::start`] with another kind of browser.
-    pub async fn of_kind(to: SocketAddr, kind: Kind) -> Self {
+/// A running chromedriver, what it says, and its port. It takes a free port for IPv4 first and then the same one for IPv6, which
+/// somebody may have taken meanwhile; then it ends at once, and another one is started.
+async fn start_driver() -> (Child, Arc<Mutex<Vec<String>>>, u16) {
+    until("a chromedriver", async || {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -68,13 +63,32 @@ impl Chromium {
         let said = Arc::new(Mutex::new(Vec::new()));
         collect(driver.stdout.take().unwrap(), said.clone());
         collect(driver.stderr.take().unwrap(), said.clone());
-        let port: u16 = until("chromedriver says its port", async || {
-            said.lock().unwrap().iter().find_map(|line: &String| {
+        let port = until("chromedriver says its port, or ends", async || {
+            let port = said.lock().unwrap().iter().find_map(|line: &String| {
                 let (_, rest) = line.split_once("started successfully on port ")?;
-                rest.trim_end_matches('.').trim().parse().ok()
-            })
+                rest.trim_end_matches('.').trim().parse::<u16>().ok()
+            });
+            match port {
+                Some(port) => Some(Some(port)),
+                None => driver.try_wait().unwrap().map(|_| None),
+            }
         })
         .await;
+        port.map(|port| (driver, said, port))
+    })
+    .await
+}
+
+impl Chromium {
+    /// A desktop browser with a fresh profile, which takes `app.test` to be at `to` and accepts its self-signed
+    /// certificate.
+    pub async fn start(to: SocketAddr) -> Self {
+        Chromium::of_kind(to, Kind::Desktop).await
+    }
+
+    /// [`Self::start`] with another kind of browser.
+    pub async fn of_kind(to: SocketAddr, kind: Kind) -> Self {
+        let (driver, said, port) = start_driver().await;
         let profile = tempfile::tempdir().unwrap();
         let mut chromium = Chromium {
             driver,
