@@ -91,11 +91,7 @@ impl RedisServer {
             "for i = 1, 1000 do redis.call('SET', 'filler' .. i, string.rep('x', 2000)) end";
         self.cli(&["CONFIG", "SET", "rdbcompression", "no"]);
         self.cli(&["EVAL", filler, "0"]);
-        self.cli(&["BGREWRITEAOF"]);
-        wait("the log is rewritten", || {
-            let said = self.cli(&["INFO", "persistence"]);
-            said.contains("aof_rewrite_in_progress:0") && said.contains("aof_rewrite_scheduled:0")
-        });
+        self.rewrite_log();
         self.kill();
         let file = self.folder.path().join("redis.conf");
         let mut text = std::fs::read_to_string(&file).unwrap();
@@ -105,6 +101,15 @@ impl RedisServer {
         wait("the server loads", || {
             self.try_cli(&["PING"])
                 .is_some_and(|said| said.contains("LOADING"))
+        });
+    }
+
+    /// Has the server write its append-only file anew, and waits until the process that does so has ended.
+    pub fn rewrite_log(&self) {
+        self.cli(&["BGREWRITEAOF"]);
+        wait("the log is rewritten", || {
+            let said = self.cli(&["INFO", "persistence"]);
+            said.contains("aof_rewrite_in_progress:0") && said.contains("aof_rewrite_scheduled:0")
         });
     }
 
