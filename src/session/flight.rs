@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{Renewal, Sessions};
 use crate::auth::{ClientAddr, Generation, SessionId};
 
-/// How long a request waits for a renewal before it is told to try again.
-pub(super) const PATIENCE: Duration = Duration::from_millis(950);
+/// How long a request waits for a renewal before it is told to try again: within a second, answer and way included.
+pub(super) const PATIENCE: Duration = Duration::from_millis(850);
 
 /// What a flight is for. The answer depends on all three, so none may be shared across them.
 #[derive(Clone, PartialEq, Eq, Hash)]

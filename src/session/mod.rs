@@ -54,8 +54,8 @@ pub use provider::{
 };
 pub use streams::{StreamGuard, Streams};
 
-/// How long one call to the store may take before it counts as unavailable.
-const STORE_PATIENCE: Duration = Duration::from_millis(900);
+/// How long one call to the store may take before it counts as unavailable; shorter than a request waits.
+const STORE_PATIENCE: Duration = Duration::from_millis(800);
 /// How long the end of the process waits for calls to providers that are under way.
 const PROVIDER_SETTLES: Duration = Duration::from_secs(20);
 /// How far nodes' clocks may differ (RFC 8725 allows no more than this to be forgiven).

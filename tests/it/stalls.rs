@@ -173,11 +173,11 @@ async fn who_never_reads_is_not_kept() {
                 format!("GET /public/blob?size={size} HTTP/1.1\r\nHost: app.test\r\n\r\n");
             tls.write_all(request.as_bytes()).await.unwrap();
         }
-        crate::harness::wait::until(&format!("{alpn}: the answer to be under way"), async || {
+        until(&format!("{alpn}: the answer to be under way"), async || {
             (app.sent() > 0).then_some(())
         })
         .await;
-        crate::harness::wait::until(
+        until(
             &format!("{alpn}: the connection to be given up"),
             async || (gateway.metric("vestibule_connections", &[]).await == 0.0).then_some(()),
         )
@@ -502,6 +502,10 @@ async fn leftovers_of_a_refused_body_are_no_request() {
         .door()
         .raw(pair.as_bytes(), Duration::from_millis(500))
         .await;
+    until("both requests to arrive", async || {
+        (app.seen().len() >= 2).then_some(())
+    })
+    .await;
     let seen: Vec<_> = app
         .seen()
         .into_iter()

@@ -328,5 +328,6 @@ fn hostile_tokens_are_answered_fast() {
         assert!(bench.verify_text(&deep, NOW).is_err());
         assert!(verify(&"[".repeat(100_000), &bench.keys, &expect(), NOW).is_err());
     }
-    assert!(started.elapsed() < Duration::from_millis(500));
+    // Hundreds of times what it takes; a reader of quadratic cost needs minutes.
+    assert!(started.elapsed() < Duration::from_secs(10));
 }

@@ -11,7 +11,7 @@ use crate::auth::test_support::browser;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a request waits for its judgement at most, which is as of its arrival; then it is answered that the store is away.
-const PATIENCE: i64 = 950;
+const PATIENCE: i64 = 850;
 /// How long a first sighting is tried again at most while the store is away.
 const SIGHTED: i64 = 30_000;
 /// How far the clocks may differ by which two nodes tell whether an access token is over.
