@@ -3,15 +3,20 @@
 //! Goes on after a problem with the default in place of the bad value, so that all problems are found at once; the caller
 //! throws the result away when there was an error.
 
+mod address;
 mod admin;
+mod authorities;
 mod bearer;
+mod claims;
 mod external;
 mod files;
 mod groups;
+mod keys;
 mod login;
 pub(super) mod names;
 mod redis;
 mod route;
+mod secrets;
 mod server;
 mod session;
 mod store;
@@ -284,7 +289,8 @@ impl Reader<'_> {
         );
     }
 
-    fn unreadable(&self, span: Range<usize>, path: &str, error: &crate::units::UnitError) {
+    /// A text that its parser does not take; what it says after a colon is what to do about it.
+    fn unreadable(&self, span: Range<usize>, path: &str, error: &impl Display) {
         let text = error.to_string();
         let (what, hint) = text.split_once(": ").unwrap_or((&text, ""));
         self.problems

@@ -898,6 +898,12 @@ pub const KEYS: &[Key] = &[
         "file with the secret that it signs with (HS256, or what algorithms says)",
     ),
     key(
+        "bearer.secret_env",
+        Text,
+        Absent(""),
+        "environment variable with that secret",
+    ),
+    key(
         "bearer.algorithms",
         Texts,
         Absent("all that work with a public key"),

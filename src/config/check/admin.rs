@@ -1,8 +1,8 @@
 //! `[admin]`: where the second listener is, and who may use its API. The token is read here and never shown.
 
-use toml::Spanned;
+use std::ops::Range;
 
-use super::store::{from_environment, secret_file};
+use super::secrets::secret;
 use super::{Reader, server};
 use crate::admin::{Access, Settings, Token};
 use crate::config::DEFAULT_ADMIN;
@@ -41,37 +41,19 @@ pub(super) fn settings(reader: &Reader<'_>, table: &Section<'_>) -> Option<Setti
 }
 
 fn token(reader: &Reader<'_>, table: &Section<'_>) -> Option<Token> {
-    let (place, bytes) = match (table.text("token_file"), table.text("token_env")) {
-        (Some(file), Some(env)) => {
-            reader.problems.clash(
-                env.span(),
-                "[admin] has both `token_file` and `token_env`",
-                "keep one of them",
-                file.span(),
-                "the other one",
-            );
-            return None;
-        }
-        (Some(file), None) => {
-            let hint = "make one with `openssl rand -base64 33`, readable by the user who runs vestibule alone";
-            let bytes = secret_file(reader, file.span(), file.get_ref(), hint)?;
-            (file, bytes)
-        }
-        (None, Some(env)) => {
-            let bytes = from_environment(reader, env.span(), env.get_ref())?;
-            (env, bytes)
-        }
-        (None, None) => return None,
-    };
-    usable(reader, &place, &bytes).then(|| Token::new(&bytes))
+    let hint =
+        "make one with `openssl rand -base64 33`, readable by the user who runs vestibule alone";
+    let secret = secret(reader, table, ("token_file", "token_env"), hint)?;
+    let bytes = secret.get_ref().expose();
+    usable(reader, secret.span(), bytes).then(|| Token::new(bytes))
 }
 
 /// A token that can be sent in a header and not be guessed.
-fn usable(reader: &Reader<'_>, place: &Spanned<&str>, bytes: &[u8]) -> bool {
+fn usable(reader: &Reader<'_>, span: Range<usize>, bytes: &[u8]) -> bool {
     let good = bytes.len() >= Token::MIN_BYTES && bytes.iter().all(u8::is_ascii_graphic);
     if !good {
         reader.problems.error(
-            place.span(),
+            span,
             format!(
                 "the admin token has at least {} characters, all of them visible ASCII",
                 Token::MIN_BYTES

@@ -1,27 +1,23 @@
 //! `[external]`: a service of the deployer's that issues the tokens: keys, cookies, how they are renewed, where people sign
 //! in and out, and which upstream it is.
 
-mod keys;
 mod places;
 
 use std::time::Duration;
 
 use http::Uri;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use toml::Spanned;
 
-use super::store::{from_environment, public_file, read_file};
+use super::keys::{self, Source};
+use super::secrets::secret;
 use super::upstream::Named;
-use super::{Reader, suggest};
-use crate::auth::claims::{ClaimMap, ClaimPath};
+use super::{Reader, address, authorities, claims, suggest};
 use crate::auth::credentials::CookieNames;
 use crate::auth::route::{Revocation, Route, UpstreamId};
 use crate::config::file::Section;
 use crate::config::{External, Origin, StoreSettings, defaults};
-use crate::external::{Refresh, Settings};
+use crate::external::{KeySource, Refresh, Settings};
 use crate::headers::cookie::{self, CookieStyle};
-use crate::units::Secret;
 use crate::upstream::Endpoint;
 use crate::{outbound, session, store};
 
@@ -65,11 +61,9 @@ pub(super) fn settings(
     };
     let issuer = text("issuer");
     let audience = text("audience");
-    let keys = keys::source(reader, &table);
-    let claims = ClaimMap {
-        trust_email: reader.flag(&table, "trust_email"),
-        ..claims(reader, &table.section("claims"))
-    };
+    let keys = keys(reader, &table);
+    let trust_email = reader.flag(&table, "trust_email");
+    let claims = claims::map(reader, &table.section("claims"), trust_email);
     let cookies = cookie_names(reader, &table);
     let (refresh, service) = refresh(reader, &table, around);
     let login_url = places::login_url(reader, &table, origin, around.routes);
@@ -79,7 +73,7 @@ pub(super) fn settings(
     };
     let cookies_to = cookies_to(reader, &table, service.as_ref(), around.upstreams);
     let outbound = outbound::Settings {
-        ca: ca(reader, &table),
+        ca: authorities::certificates(reader, &table, "ca_file", "service"),
     };
     nothing_to_check(reader, root, around.routes);
     if refresh.is_some() && matches!(around.store.kind, store::Kind::Redis(_)) {
@@ -95,7 +89,7 @@ pub(super) fn settings(
             audience: audience?,
             keys: keys?,
             max_access_life: reader.duration(&table, "max_access_life", SECOND..=DAY * 400),
-            claims,
+            claims: claims?,
             cookies: cookies?,
             refresh,
             login_url: login_url?,
@@ -113,28 +107,26 @@ pub(super) fn settings(
     })
 }
 
-fn claims(reader: &Reader<'_>, table: &Section<'_>) -> ClaimMap {
-    let fallback = ClaimMap::default();
-    let path = |key: &str, fallback: ClaimPath| {
-        let Some(text) = table.text(key) else {
-            return fallback;
-        };
-        ClaimPath::parse(text.get_ref()).unwrap_or_else(|error| {
+/// Exactly one source of keys, and the algorithms said.
+fn keys(reader: &Reader<'_>, table: &Section<'_>) -> Option<KeySource> {
+    if table.value("algorithms").is_none() {
+        reader.problems.error(
+            table.span(),
+            "`external.algorithms` is missing",
+            "add `algorithms = [\"HS256\"]`: how the service signs its access tokens; it is never taken from a token",
+        );
+    }
+    match keys::source(reader, table, "[external]", "service")? {
+        Source::Fixed(keys) => Some(KeySource::Fixed(keys)),
+        Source::Url(url, algorithms) => Some(KeySource::Url { url, algorithms }),
+        Source::Unnamed(_) => {
             reader.problems.error(
-                text.span(),
-                format!("`external.claims.{key}` is no path of a claim"),
-                &error.to_string(),
+                table.span(),
+                "[external] has no key to verify tokens with",
+                "add one of secret_file, secret_env (HS algorithms), public_key_file, jwks_file, jwks_url",
             );
-            fallback
-        })
-    };
-    ClaimMap {
-        user: path("user", fallback.user),
-        email: path("email", fallback.email),
-        name: path("name", fallback.name),
-        preferred_username: path("preferred_username", fallback.preferred_username),
-        groups: path("groups", fallback.groups),
-        trust_email: fallback.trust_email,
+            None
+        }
     }
 }
 
@@ -224,7 +216,12 @@ fn refresh(
         },
         (None, Some(text)) => {
             let client_id = reader.required(table, "client_id");
-            let client_secret = client_secret(reader, table);
+            let client_secret = secret(
+                reader,
+                table,
+                ("client_secret_file", "client_secret_env"),
+                "name the file that holds the client's secret and nothing else",
+            );
             let url = spending_url(reader, &text, "external.token_endpoint");
             let refresh =
                 url.clone()
@@ -232,7 +229,7 @@ fn refresh(
                     .map(|(url, client_id)| Refresh::TokenEndpoint {
                         url,
                         client_id: client_id.get_ref().to_string(),
-                        client_secret,
+                        client_secret: client_secret.map(Spanned::into_inner),
                         style: around.cookies.clone(),
                         refresh_life: around.session.windows.idle_ttl,
                     });
@@ -243,8 +240,8 @@ fn refresh(
 
 /// Where refresh tokens are sent. In clear only where nobody else can listen, or with a warning.
 fn spending_url(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<Uri> {
-    let url = places::called(reader, text, key)?;
-    if places::is_in_clear(&url) {
+    let url = address::called(reader, text, key)?;
+    if address::is_in_clear(&url) {
         reader.problems.warning(
             text.span(),
             format!("`{key}` sends refresh tokens in clear over the network"),
@@ -252,31 +249,6 @@ fn spending_url(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<
         );
     }
     Some(url)
-}
-
-fn client_secret(reader: &Reader<'_>, table: &Section<'_>) -> Option<Secret> {
-    let bytes = match (
-        table.text("client_secret_file"),
-        table.text("client_secret_env"),
-    ) {
-        (None, None) => return None,
-        (Some(one), Some(other)) => {
-            reader.problems.clash(
-                other.span(),
-                "[external] has both `client_secret_file` and `client_secret_env`",
-                "keep one of them",
-                one.span(),
-                "the other one",
-            );
-            return None;
-        }
-        (Some(text), None) => {
-            let hint = "name the file that holds the client's secret and nothing else";
-            read_file(reader, text.span(), text.get_ref(), hint)?
-        }
-        (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
-    };
-    Some(Secret::new(bytes))
 }
 
 /// The upstreams that are the service: those named, or those at the address that is called.
@@ -336,28 +308,6 @@ fn cookies_to(
         })
         .map(|(index, _)| UpstreamId(index))
         .collect()
-}
-
-fn ca(reader: &Reader<'_>, table: &Section<'_>) -> Vec<CertificateDer<'static>> {
-    let Some(text) = table.text("ca_file") else {
-        return Vec::new();
-    };
-    let hint = "name the PEM file of the authority that signed the service's certificate";
-    let Some(pem) = public_file(reader, text.span(), text.get_ref(), hint) else {
-        return Vec::new();
-    };
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match read {
-        Ok(certificates) if !certificates.is_empty() => certificates,
-        _ => {
-            reader.problems.error(
-                text.span(),
-                "there is no certificate in it",
-                "a PEM file has a line -----BEGIN CERTIFICATE-----",
-            );
-            Vec::new()
-        }
-    }
 }
 
 /// There are no sessions of ours that the store could be asked for.

@@ -1,23 +1,19 @@
 //! `[login]`: built-in accounts, OpenID providers, OAuth 2 services. Secrets are read here and never shown.
 
+mod client;
+mod request;
+
 use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
-use url::Url;
 
-use super::redis::{authorities, secret};
-use super::store::read_file;
-use super::{Reader, suggest};
-use crate::auth::claims::{ClaimMap, ClaimPath};
-use crate::config::defaults;
+use super::{Reader, address, authorities, claims};
+use crate::auth::claims::ClaimPath;
 use crate::config::file::Section;
 use crate::login::local;
-use crate::login::oidc::authorize::RESERVED;
-use crate::login::oidc::client_auth::ClientKey;
-use crate::login::oidc::settings::{Allow, ClaimPaths, ClientAuth, Endpoints, Kind, Settings};
+use crate::login::oidc::settings::{Allow, ClaimPaths, Endpoints, Kind, Settings};
 use crate::login::return_to::{AllowedHosts, ReturnTo};
-use crate::units::Secret;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Longest name of a provider.
@@ -105,7 +101,7 @@ fn openid(reader: &Reader<'_>, table: &Section<'_>) -> Option<Protocol> {
         .value("max_age")
         .map(|_| reader.duration(table, "max_age", Duration::ZERO..=most));
     Some(Protocol {
-        prompt: prompt(reader, table),
+        prompt: request::prompt(reader, table),
         max_age,
         provider_check: reader.duration(table, "provider_check", Duration::from_secs(1)..=most),
         provider_grace: reader.duration(table, "provider_grace", Duration::ZERO..=most),
@@ -138,7 +134,7 @@ fn oauth2(reader: &Reader<'_>, table: &Section<'_>) -> Option<Protocol> {
         provider_check: Duration::MAX,
         provider_grace: Duration::MAX,
         logout_return: None,
-        subject: path(reader, &table.section("claims"), "subject"),
+        subject: claims::path(reader, &table.section("claims"), "subject"),
     })
 }
 
@@ -156,23 +152,17 @@ fn one(
             ..
         })
     );
-    let client_auth = client_auth(reader, table, audience_known);
-    let scopes = scopes(reader, table, audience_known);
+    let client_auth = client::authentication(reader, table, audience_known);
+    let scopes = request::scopes(reader, table, audience_known);
     let allow = allow(reader, table);
-    let claims = table.section("claims");
     let trust_email = reader.flag(table, "trust_email");
-    let extra = extra(reader, table);
+    let extra = request::extra(reader, table);
     let display_name = display_name(reader, table).unwrap_or_else(|| name.to_owned());
-    let ca = authorities(
-        reader,
-        table,
-        "ca_file",
-        "name the PEM file of the authority that signed the provider's certificate",
-    );
-    let path = |key| path(reader, &claims, key);
-    let (user, email) = (path("user"), path("email"));
-    let (email_verified, shown) = (path("email_verified"), path("name"));
-    let (preferred_username, groups) = (path("preferred_username"), path("groups"));
+    let ca = authorities::certificates(reader, table, "ca_file", "provider");
+    // Whether an address is trusted is judged with the provider's own rules, source by source.
+    let claims = table.section("claims");
+    let map = claims::map(reader, &claims, true);
+    let email_verified = claims::path(reader, &claims, "email_verified");
     let protocol = protocol?;
     Some(Settings {
         name: name.to_owned(),
@@ -185,15 +175,7 @@ fn one(
         claims: ClaimPaths {
             subject: protocol.subject?,
             email_verified: email_verified?,
-            map: ClaimMap {
-                user: user?,
-                email: email?,
-                name: shown?,
-                preferred_username: preferred_username?,
-                groups: groups?,
-                // Judged with the provider's own rules, source by source.
-                trust_email: true,
-            },
+            map: map?,
         },
         trust_email,
         prompt: protocol.prompt,
@@ -242,184 +224,23 @@ fn issuer(reader: &Reader<'_>, table: &Section<'_>) -> Option<String> {
     Some(typed.to_owned())
 }
 
-/// An http or https address without user and fragment, as it was typed.
+/// Where the gateway or people's browsers meet the provider, as it was typed.
 fn address(
     reader: &Reader<'_>,
     table: &Section<'_>,
     key: &str,
     text: &Spanned<&str>,
 ) -> Option<String> {
-    let typed = *text.get_ref();
-    let wrong = |hint: &str| {
-        reader.problems.error(
+    let path = table.path_of(key);
+    let url = address::called(reader, text, &path)?;
+    if address::is_in_clear(&url) {
+        reader.problems.warning(
             text.span(),
-            format!("`{}` is not an address", table.path_of(key)),
-            hint,
-        );
-        None
-    };
-    let Ok(url) = Url::parse(typed) else {
-        return wrong("write it whole: https://id.example.com/…");
-    };
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return wrong("it has no user, no password and no fragment");
-    }
-    match url.scheme() {
-        "https" => {}
-        "http" => {
-            let loopback = match url.host() {
-                Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-                Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-                Some(url::Host::Domain(name)) => name == "localhost",
-                None => false,
-            };
-            if !loopback {
-                reader.problems.warning(
-                    text.span(),
-                    format!("`{}` is not over TLS", table.path_of(key)),
-                    "whoever is on the way can sign in as anybody: use https",
-                );
-            }
-        }
-        _ => return wrong("it begins with https://"),
-    }
-    Some(typed.to_owned())
-}
-
-fn client_auth(
-    reader: &Reader<'_>,
-    table: &Section<'_>,
-    audience_known: bool,
-) -> Option<ClientAuth> {
-    let default = defaults::value(&table.path_of("client_auth"));
-    let mut words = vec!["secret_basic", "secret_post", "none"];
-    if audience_known {
-        words.push("private_key_jwt");
-    }
-    let word = match table.text("client_auth") {
-        None => default,
-        Some(text) => match words.iter().find(|word| *word == text.get_ref()) {
-            Some(word) => word,
-            None => {
-                reader.problems.error(
-                    text.span(),
-                    format!(
-                        "`{}` cannot be {:?}",
-                        table.path_of("client_auth"),
-                        text.get_ref()
-                    ),
-                    &suggest(text.get_ref(), words.iter().copied()),
-                );
-                return None;
-            }
-        },
-    };
-    let known = secret(
-        reader,
-        table,
-        ("client_secret_file", "client_secret_env"),
-        "name the file that holds the client secret and nothing else",
-    );
-    let secret_named = ["client_secret_file", "client_secret_env"]
-        .into_iter()
-        .find_map(|key| table.key_span(key));
-    let key_named = table.key_span("client_key_file");
-    let unused = |span: Option<Range<usize>>, what: &str| {
-        if let Some(span) = span {
-            reader.problems.error(
-                span,
-                format!("{what} is there, but `client_auth` is {word:?}"),
-                "remove it, or choose another `client_auth`",
-            );
-        }
-    };
-    match word {
-        "none" => {
-            unused(secret_named, "a client secret");
-            unused(key_named, "a client key");
-            Some(ClientAuth::None)
-        }
-        "private_key_jwt" => {
-            unused(secret_named, "a client secret");
-            let text = reader.required(table, "client_key_file")?;
-            let hint = "name a PEM file with the private key: openssl genpkey -algorithm ed25519";
-            let pem = Secret::new(read_file(reader, text.span(), text.get_ref(), hint)?);
-            let kid = table.text("client_key_id").map(|text| *text.get_ref());
-            match ClientKey::from_pem(&pem, kid) {
-                Ok(key) => Some(ClientAuth::PrivateKeyJwt(key)),
-                Err(error) => {
-                    reader.problems.error(
-                        text.span(),
-                        format!("the client key cannot be used: {error}"),
-                        hint,
-                    );
-                    None
-                }
-            }
-        }
-        _ => {
-            unused(key_named, "a client key");
-            let Some(given) = known else {
-                // Whatever is wrong with one that is named has been said.
-                if secret_named.is_none() {
-                    reader.problems.error(
-                        table.span(),
-                        format!("`{}` is missing", table.path_of("client_secret_file")),
-                        "name the file with the client secret, or set client_auth = \"none\" for a public client",
-                    );
-                }
-                return None;
-            };
-            if given.expose().is_empty() || std::str::from_utf8(given.expose()).is_err() {
-                reader.problems.error(
-                    secret_named.unwrap_or(table.span()),
-                    "the client secret is empty or no text",
-                    "it is the text that the provider showed when the client was registered",
-                );
-                return None;
-            }
-            Some(if word == "secret_post" {
-                ClientAuth::SecretPost(given)
-            } else {
-                ClientAuth::SecretBasic(given)
-            })
-        }
-    }
-}
-
-/// The default of OpenID providers.
-const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "email"];
-
-fn scopes(reader: &Reader<'_>, table: &Section<'_>, openid: bool) -> Vec<String> {
-    let Some(texts) = table.texts("scopes") else {
-        return match openid {
-            true => OPENID_SCOPES.map(str::to_owned).to_vec(),
-            false => Vec::new(),
-        };
-    };
-    for text in &texts {
-        // RFC 6749 section 3.3.
-        let plain = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-        if text.get_ref().is_empty() || !text.get_ref().bytes().all(plain) {
-            reader.problems.error(
-                text.span(),
-                format!("{:?} is not a scope", text.get_ref()),
-                "write each scope as a text of its own, without spaces",
-            );
-        }
-    }
-    let span = table.value("scopes").map_or(table.span(), Spanned::span);
-    if openid && !texts.iter().any(|text| *text.get_ref() == "openid") {
-        reader.problems.error(
-            span,
-            format!("`{}` has no \"openid\"", table.path_of("scopes")),
-            "without it the provider does not say who signed in",
+            format!("`{path}` is not over TLS"),
+            "whoever is on the way can sign in as anybody: use https",
         );
     }
-    texts
-        .iter()
-        .map(|text| (*text.get_ref()).to_owned())
-        .collect()
+    Some((*text.get_ref()).to_owned())
 }
 
 fn allow(reader: &Reader<'_>, table: &Section<'_>) -> Allow {
@@ -467,69 +288,6 @@ fn allow(reader: &Reader<'_>, table: &Section<'_>) -> Allow {
     }
 }
 
-/// The path of a claim.
-fn path(reader: &Reader<'_>, claims: &Section<'_>, key: &str) -> Option<ClaimPath> {
-    let typed = claims.text(key);
-    let path = match &typed {
-        Some(text) => *text.get_ref(),
-        None => defaults::value(&claims.path_of(key)),
-    };
-    match ClaimPath::parse(path) {
-        Ok(path) => Some(path),
-        Err(error) => {
-            let span = typed.map_or(claims.span(), |text| text.span());
-            reader.problems.error(
-                span,
-                format!("`{}` is not the path of a claim", claims.path_of(key)),
-                &error.to_string(),
-            );
-            None
-        }
-    }
-}
-
-fn prompt(reader: &Reader<'_>, table: &Section<'_>) -> Option<String> {
-    let text = table.text("prompt")?;
-    let known = ["login", "consent", "select_account"];
-    let mut words = text.get_ref().split(' ');
-    if !words.all(|word| known.contains(&word)) {
-        reader.problems.error(
-            text.span(),
-            format!(
-                "`{}` cannot be {:?}",
-                table.path_of("prompt"),
-                text.get_ref()
-            ),
-            &suggest(text.get_ref(), known.into_iter()),
-        );
-    }
-    Some((*text.get_ref()).to_owned())
-}
-
-fn extra(reader: &Reader<'_>, table: &Section<'_>) -> Vec<(String, String)> {
-    let mut extra = Vec::new();
-    for (name, value) in table.section("extra").entries() {
-        let Some(text) = value.get_ref().as_str() else {
-            reader.problems.error(
-                value.span(),
-                format!("the parameter `{}` is not a text", name.get_ref()),
-                "put it in quotes",
-            );
-            continue;
-        };
-        if RESERVED.contains(name.get_ref()) || name.get_ref().is_empty() {
-            reader.problems.error(
-                name.span(),
-                format!("the parameter `{}` is the gateway's own", name.get_ref()),
-                "it is made for each sign-in, or has a key of its own; remove it here",
-            );
-            continue;
-        }
-        extra.push(((*name.get_ref()).to_owned(), text.to_owned()));
-    }
-    extra
-}
-
 fn display_name(reader: &Reader<'_>, table: &Section<'_>) -> Option<String> {
     let text = table.text("display_name")?;
     let name = text.get_ref().trim();
@@ -551,10 +309,9 @@ fn display_name(reader: &Reader<'_>, table: &Section<'_>) -> Option<String> {
 fn logout_return(reader: &Reader<'_>, table: &Section<'_>) -> Option<String> {
     let text = table.text("logout_return")?;
     let typed = *text.get_ref();
-    let good = match typed.starts_with("https://") {
-        true => address(reader, table, "logout_return", &text).is_some(),
-        false => ReturnTo::parse(typed, &AllowedHosts::none()).as_str() == typed,
-    };
+    let good = address::is_page(typed)
+        && (typed.starts_with("https://")
+            || ReturnTo::parse(typed, &AllowedHosts::none()).as_str() == typed);
     if !good {
         reader.problems.error(
             text.span(),

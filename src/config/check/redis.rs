@@ -1,11 +1,12 @@
 //! `[store]` with `kind = "redis"`: where it is and how to get in. Secrets come from files and variables, never from the
 //! file itself, and are never shown.
 
-use super::Reader;
-use super::store::{from_environment, public_file, secret_file};
+use toml::Spanned;
+
+use super::secrets::{from_environment, secret};
+use super::{Reader, authorities};
 use crate::config::file::Section;
 use crate::store::redis::{Address, Settings};
-use crate::units::Secret;
 
 /// Keys that mean something only then. (`replicas` is not among them: its default may be written out.)
 const KEYS: [&str; 7] = [
@@ -48,12 +49,7 @@ pub(super) fn settings(reader: &Reader<'_>, table: &Section<'_>) -> Option<Setti
         ("sentinel_password_file", "sentinel_password_env"),
         hint,
     );
-    let ca = authorities(
-        reader,
-        table,
-        "ca",
-        "name the PEM file of the authority that signed the store's certificate",
-    );
+    let ca = authorities::pem(reader, table, "ca", "store");
     let replicas = reader.count(table, "replicas", 0..=9);
     let (address, span) = address(reader, table)?;
     if ca.is_some() && !address.tls {
@@ -65,9 +61,11 @@ pub(super) fn settings(reader: &Reader<'_>, table: &Section<'_>) -> Option<Setti
     }
     Some(Settings {
         user: address.user.clone(),
-        password: password.or_else(|| address.password.clone()),
+        password: password
+            .map(Spanned::into_inner)
+            .or_else(|| address.password.clone()),
         address,
-        sentinel_password,
+        sentinel_password: sentinel_password.map(Spanned::into_inner),
         ca,
         replicas,
     })
@@ -114,49 +112,4 @@ fn address(reader: &Reader<'_>, table: &Section<'_>) -> Option<(Address, std::op
             None
         }
     }
-}
-
-/// A secret from a file or a variable, whichever of the two keys is there.
-pub(super) fn secret(
-    reader: &Reader<'_>,
-    table: &Section<'_>,
-    (file, variable): (&str, &str),
-    hint: &str,
-) -> Option<Secret> {
-    let bytes = match (table.text(file), table.text(variable)) {
-        (Some(one), Some(other)) => {
-            reader.problems.clash(
-                other.span(),
-                format!("[{}] has both `{file}` and `{variable}`", table.path()),
-                "keep one of them",
-                one.span(),
-                "the other one",
-            );
-            return None;
-        }
-        (Some(text), None) => secret_file(reader, text.span(), text.get_ref(), hint)?,
-        (None, Some(text)) => from_environment(reader, text.span(), text.get_ref())?,
-        (None, None) => return None,
-    };
-    Some(Secret::new(bytes))
-}
-
-/// The authorities of a PEM file, which is not looked at closer than that.
-pub(super) fn authorities(
-    reader: &Reader<'_>,
-    table: &Section<'_>,
-    key: &str,
-    hint: &str,
-) -> Option<Vec<u8>> {
-    let text = table.text(key)?;
-    let pem = public_file(reader, text.span(), text.get_ref(), hint)?;
-    let marked = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
-    if !marked {
-        reader.problems.error(
-            text.span(),
-            "there is no certificate in it",
-            "a PEM file has a line -----BEGIN CERTIFICATE-----",
-        );
-    }
-    marked.then_some(pem)
 }

@@ -1,15 +1,14 @@
 //! `[store]` and `[secret]`: where state lives and which key seals it. Secrets are read here and never shown.
 
 use std::ops::Range;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::secrets::{from_environment, secret, secret_file};
 use super::{Purpose, Reader, files, redis};
-use crate::auth::foreign_keys::MAX_BYTES;
 use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
@@ -71,23 +70,8 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
 }
 
 fn master(reader: &Reader<'_>, table: &Section<'_>) -> Option<Secret> {
-    let (file, env) = (table.text("file"), table.text("env"));
-    if let (Some(file), Some(env)) = (&file, &env) {
-        reader.problems.clash(
-            env.span(),
-            "[secret] has both `file` and `env`",
-            "keep one of them",
-            file.span(),
-            "the other one",
-        );
-        return None;
-    }
-    if let Some(file) = file {
-        from_file(reader, file.span(), file.get_ref())
-    } else {
-        let env = env?;
-        from_env(reader, env.span(), env.get_ref())
-    }
+    let secret = secret(reader, table, ("file", "env"), MAKE_ONE)?;
+    long_enough(reader, secret.span(), secret.get_ref().expose().to_vec())
 }
 
 fn previous(reader: &Reader<'_>, table: &Section<'_>) -> Vec<Secret> {
@@ -128,106 +112,18 @@ fn previous_key(reader: &Reader<'_>, item: &Spanned<DeValue<'_>>) -> Option<Secr
     }
 }
 
+/// What to do when there is none.
+const MAKE_ONE: &str =
+    "make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone";
+
 fn from_file(reader: &Reader<'_>, span: Range<usize>, file: &str) -> Option<Secret> {
-    let hint =
-        "make one with `openssl rand -base64 48`, readable by the user who runs vestibule alone";
-    let bytes = secret_file(reader, span.clone(), file, hint)?;
+    let bytes = secret_file(reader, span.clone(), file, MAKE_ONE)?;
     long_enough(reader, span, bytes)
-}
-
-/// A secret's bytes, without the line end of a text; with a word about who else could have read or written them.
-pub(super) fn secret_file(
-    reader: &Reader<'_>,
-    span: Range<usize>,
-    file: &str,
-    hint: &str,
-) -> Option<Vec<u8>> {
-    let bytes = read_file(reader, span.clone(), file, hint)?;
-    files::kept_from_others(reader, span, &reader.path(file)).then_some(bytes)
-}
-
-/// The bytes of a file with a secret, without the line end of a text.
-pub(super) fn read_file(
-    reader: &Reader<'_>,
-    span: Range<usize>,
-    file: &str,
-    hint: &str,
-) -> Option<Vec<u8>> {
-    read(reader, span, file, "secret", MOST_SECRET_BYTES, hint)
-}
-
-/// The same of a file that is no secret: public keys, certificate authorities.
-pub(super) fn public_file(
-    reader: &Reader<'_>,
-    span: Range<usize>,
-    file: &str,
-    hint: &str,
-) -> Option<Vec<u8>> {
-    read(reader, span, file, "file", MOST_PUBLIC_BYTES, hint)
-}
-
-fn read(
-    reader: &Reader<'_>,
-    span: Range<usize>,
-    file: &str,
-    what: &str,
-    most: u64,
-    hint: &str,
-) -> Option<Vec<u8>> {
-    let path = reader.path(file);
-    match read_bounded(&path, most) {
-        Ok(bytes) => Some(without_line_end(bytes)),
-        Err(error) => {
-            reader.problems.error(
-                span,
-                format!("the {what} {} cannot be read: {error}", path.display()),
-                hint,
-            );
-            None
-        }
-    }
 }
 
 fn from_env(reader: &Reader<'_>, span: Range<usize>, name: &str) -> Option<Secret> {
     let bytes = from_environment(reader, span.clone(), name)?;
     long_enough(reader, span, bytes)
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "secrets may come from the environment; this is the one place that reads it"
-)]
-pub(super) fn from_environment(
-    reader: &Reader<'_>,
-    span: Range<usize>,
-    name: &str,
-) -> Option<Vec<u8>> {
-    // `var_os` panics on none of these since Rust 1.66, but a name that cannot exist deserves its own words.
-    if name.is_empty() || name.contains(['=', '\0']) {
-        reader
-            .problems
-            .error(span, "not a name of an environment variable", "");
-        return None;
-    }
-    match std::env::var(name) {
-        Ok(value) => Some(without_line_end(value.into_bytes())),
-        Err(std::env::VarError::NotPresent) => {
-            reader.problems.error(
-                span,
-                format!("the environment variable {name} is not set"),
-                "set it for the process that runs vestibule, or use `file`",
-            );
-            None
-        }
-        Err(std::env::VarError::NotUnicode(_)) => {
-            reader.problems.error(
-                span,
-                format!("the environment variable {name} is not UTF-8 text"),
-                "encode it, for example in base64",
-            );
-            None
-        }
-    }
 }
 
 fn long_enough(reader: &Reader<'_>, span: Range<usize>, bytes: Vec<u8>) -> Option<Secret> {
@@ -250,41 +146,4 @@ fn long_enough(reader: &Reader<'_>, span: Range<usize>, bytes: Vec<u8>) -> Optio
         return None;
     }
     Some(Secret::new(bytes))
-}
-
-/// Far longer than any key; a wrong file name must not fill the memory.
-const MOST_SECRET_BYTES: u64 = 64 << 10;
-/// As much as of a key set that is fetched.
-const MOST_PUBLIC_BYTES: u64 = MAX_BYTES as u64;
-
-fn read_bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)?
-        .take(most + 1)
-        .read_to_end(&mut bytes)?;
-    if read as u64 > most {
-        let most = most >> 10;
-        return Err(std::io::Error::other(format!(
-            "it is larger than {most} KiB"
-        )));
-    }
-    Ok(bytes)
-}
-
-/// Editors and `echo` end a text file with a line end that nobody means; raw random bytes are left alone.
-fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    let is_text = std::str::from_utf8(&bytes).is_ok_and(|text| {
-        text.chars()
-            .all(|c| !c.is_control() || c == '\n' || c == '\r')
-    });
-    if is_text {
-        while bytes
-            .last()
-            .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-        {
-            bytes.pop();
-        }
-    }
-    bytes
 }

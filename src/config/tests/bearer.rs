@@ -138,11 +138,11 @@ fn what_is_wrong_is_said() {
     );
     check(
         &base("jwks_file = \"jwks.json\"\nsecret_file = \"secret\""),
-        &["a [[bearer]] has both `jwks_file` and `secret_file`"],
+        &["a [[bearer]] has both `secret_file` and `jwks_file`"],
     );
     check(
         &base("algorithms = [\"none\"]"),
-        &["\"none\" is no signature algorithm"],
+        &["\"none\" is no algorithm that is accepted"],
     );
     check(&base("algorithms = []"), &["`bearer.algorithms` is empty"]);
     check(
@@ -151,21 +151,25 @@ fn what_is_wrong_is_said() {
     );
     check(
         &base("secret_file = \"secret\"\nalgorithms = [\"RS256\"]"),
-        &["RS256 needs a public key"],
+        &["RS256 goes with a public key, not with `secret_file`"],
     );
     check(
         &base("secret_file = \"short\""),
-        &["`bearer.secret_file`: the secret is too short: HS256 needs at least 32 random bytes"],
+        &[
+            "`bearer.secret_file` cannot be used: the secret is too short: HS256 needs at least 32 random bytes",
+        ],
     );
     check(
         &base("public_key_file = \"secret\""),
         &[
-            "`bearer.public_key_file`: not PEM: a block \"BEGIN PUBLIC KEY\" or \"BEGIN CERTIFICATE\" is expected",
+            "`bearer.public_key_file` cannot be used: not PEM: a block \"BEGIN PUBLIC KEY\" or \"BEGIN CERTIFICATE\" is expected",
         ],
     );
     check(
         &base("jwks_file = \"jwks.json\"\nalgorithms = [\"ES256\"]"),
-        &["`bearer.jwks_file`: none of the keys can be used with the configured algorithms"],
+        &[
+            "`bearer.jwks_file` cannot be used: none of the keys can be used with the configured algorithms",
+        ],
     );
     check(
         &base("jwks_url = \"http://id.example.com/keys\""),
@@ -173,15 +177,15 @@ fn what_is_wrong_is_said() {
     );
     check(
         &base("jwks_url = \"ftp://h/\""),
-        &["\"ftp://h/\" cannot be called"],
+        &["`bearer.jwks_url` is not a URL that can be called"],
     );
     check(
         &base("jwks_url = \"https://u@h/\""),
-        &["\"https://u@h/\" has a part that is not sent"],
+        &["`bearer.jwks_url` is not a URL that can be called"],
     );
     check(
         &BASE.replace("https://id.example.com/a", "accounts"),
-        &["\"accounts\" cannot be called"],
+        &["`bearer.issuer` is not a URL that can be called"],
     );
     check(
         &base("ca_file = \"key.pem\""),
@@ -189,9 +193,7 @@ fn what_is_wrong_is_said() {
     );
     check(
         &base("claims = { user = \".x\" }"),
-        &[
-            "`bearer.claims.user` is not the name of a claim: write it as in the token, with dots for claims within claims (\"realm_access.roles\")",
-        ],
+        &["`bearer.claims.user` is not the name of a claim"],
     );
     check(
         &base("max_lifetime = \"10y\""),

@@ -264,7 +264,7 @@ fn each_mistake_is_reported_on_its_line() {
         (
             "",
             "claims = { user = \".x\" }",
-            vec!["27 `external.claims.user` is no path of a claim"],
+            vec!["27 `external.claims.user` is not the name of a claim"],
         ),
         (
             "",
@@ -289,7 +289,7 @@ fn each_mistake_is_reported_on_its_line() {
         (
             "algorithms = [\"HS256\"]\nsecret_file = \"hs256.key\"\n",
             "algorithms = [\"ES256\"]\njwks_url = \"http://auth.example.com/jwks.json\"\n",
-            vec!["24 `external.jwks_url` fetches keys in clear over the network"],
+            vec!["24 the keys would be fetched from auth.example.com without TLS"],
         ),
         (
             "algorithms = [\"HS256\"]\nsecret_file = \"hs256.key\"\n",

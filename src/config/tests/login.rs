@@ -77,7 +77,7 @@ fn four_lines_make_a_provider() {
     );
     assert_eq!(corp.provider_check, Duration::from_secs(900));
     assert_eq!(corp.provider_grace, Duration::from_secs(86_400));
-    assert!(!corp.trust_email && corp.ca.is_none() && corp.max_age.is_none());
+    assert!(!corp.trust_email && corp.ca.is_empty() && corp.max_age.is_none());
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn slips_are_explained() {
     );
     check(
         corp("claims = { user = \".b\" }"),
-        "not the path of a claim",
+        "not the name of a claim",
     );
     check(corp("prompt = \"none\""), "cannot be \"none\"");
     check(corp("extra = { state = \"x\" }"), "the gateway's own");

@@ -27,8 +27,6 @@ pub mod token_answer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use tokio::runtime::Handle;
 
 use crate::auth::ClientAddr;
@@ -49,9 +47,6 @@ pub enum SetupError {
     /// A certificate authority of a `ca_file`, or TLS itself.
     #[error("the provider {0:?}: {1}")]
     Outbound(String, #[source] outbound::SetupError),
-    /// The `ca_file` is no PEM.
-    #[error("the provider {0:?}: its ca_file is no PEM of certificates")]
-    Authorities(String),
     /// No key to seal pending sign-ins.
     #[error(transparent)]
     Seal(#[from] seal::CannotSeal),
@@ -132,12 +127,7 @@ impl Providers {
 
 /// What a provider is called with.
 pub fn outbound_for(settings: &Settings) -> Result<Outbound, SetupError> {
-    let name = || settings.name.clone();
-    let ca = match &settings.ca {
-        None => Vec::new(),
-        Some(pem) => CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| SetupError::Authorities(name()))?,
-    };
-    Outbound::new(outbound::Settings { ca }).map_err(|error| SetupError::Outbound(name(), error))
+    let ca = settings.ca.clone();
+    Outbound::new(outbound::Settings { ca })
+        .map_err(|error| SetupError::Outbound(settings.name.clone(), error))
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+
 use super::client_auth::ClientKey;
 use crate::auth::claims::{ClaimMap, ClaimPath};
 use crate::units::Secret;
@@ -41,8 +43,8 @@ pub struct Settings {
     pub provider_grace: Duration,
     /// Where people go after the provider has signed them out.
     pub logout_return: Option<String>,
-    /// PEM of the authorities that sign its certificates, instead of the system's.
-    pub ca: Option<Vec<u8>>,
+    /// Authorities that may sign its certificates, beside the system's.
+    pub ca: Vec<CertificateDer<'static>>,
     /// The groups that a session keeps: those that something here can ask for. `None`: all.
     pub useful_groups: Option<BTreeSet<String>>,
 }
@@ -161,7 +163,7 @@ pub(super) mod tests {
             provider_check: Duration::from_secs(900),
             provider_grace: Duration::from_secs(86_400),
             logout_return: None,
-            ca: None,
+            ca: Vec::new(),
             useful_groups: None,
         }
     }

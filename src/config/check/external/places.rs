@@ -1,76 +1,17 @@
-//! Where `[external]` sends the gateway and people: URLs that are called, and pages that browsers are led to. Must not call
-//! anything.
+//! Where `[external]` sends people: pages that browsers are led to, and that lead them out again.
 
-use http::Uri;
 use toml::Spanned;
 
 use crate::auth::path::CanonicalTarget;
 use crate::auth::route::{Access, Matched, Route, RouteTable};
 use crate::config::Origin;
-use crate::config::check::{Reader, names};
+use crate::config::check::{Reader, address, names};
 use crate::config::file::Section;
-
-/// A URL that the gateway itself calls.
-pub(super) fn called(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<Uri> {
-    let typed = *text.get_ref();
-    let wrong = |hint: &str| {
-        reader.problems.error(
-            text.span(),
-            format!("`{key}` is not a URL that can be called"),
-            hint,
-        );
-        None
-    };
-    let Some((scheme, rest)) = typed.split_once("://") else {
-        return wrong("an absolute one: \"http://127.0.0.1:3000/auth/refresh\"");
-    };
-    let default_port = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => return wrong("it begins with http:// or https://"),
-    };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return wrong("no user name or password in it");
-    }
-    if typed.contains('#') || typed.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return wrong("no fragment, no blanks, and everything else percent-encoded");
-    }
-    let host = names::split_port(authority, default_port).and_then(|(name, _)| names::host(name));
-    if let Err(hint) = host {
-        return wrong(hint);
-    }
-    match typed.parse::<Uri>() {
-        Ok(url) => Some(url),
-        Err(_) => wrong("an absolute one: \"http://127.0.0.1:3000/auth/refresh\""),
-    }
-}
-
-/// Whether what is sent there can be read on its way: http to anywhere but this machine.
-pub(super) fn is_in_clear(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default();
-    let here = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    url.scheme_str() == Some("http") && !here
-}
 
 /// A page that people are sent to: a path of the origin, or an https URL.
 pub(super) fn page(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<String> {
     let typed = *text.get_ref();
-    let clean = typed
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'"');
-    let own = typed.starts_with('/') && !typed.starts_with("//");
-    let elsewhere = typed
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split(['/', '?', '#']).next())
-        .is_some_and(|authority| {
-            names::split_port(authority, 443).is_ok_and(|(name, _)| names::host(name).is_ok())
-        });
-    if clean && (own || elsewhere) {
+    if address::is_page(typed) {
         return Some(typed.to_owned());
     }
     reader.problems.error(
