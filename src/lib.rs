@@ -13,7 +13,7 @@
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
 //! running gateway through [`control`] and on [`accounts`]; [`admin`], [`audit`] and
-//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, `token_cache` and [`units`] are leaves.
+//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`patience`], `token_cache` and [`units`] are leaves.
 
 pub mod accounts;
 pub mod admin;
@@ -36,6 +36,7 @@ pub mod issuer;
 pub mod login;
 pub mod observe;
 pub mod outbound;
+pub mod patience;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Pair;
-use super::patience::Charge;
+use crate::patience::Charge;
 
 /// How many renewals are remembered at most, and how many refusals, pauses and lost tokens; of each the newest.
 const MOST: usize = 10_000;

@@ -10,7 +10,6 @@ mod call;
 mod check;
 mod cookies;
 mod memory;
-mod patience;
 mod renew;
 #[cfg(test)]
 mod tests;
@@ -32,6 +31,7 @@ use crate::auth::{ClientAddr, Subject};
 use crate::clock::{Clock, Timestamp};
 use crate::headers::cookie::CookieStyle;
 use crate::outbound::Outbound;
+use crate::patience::{Patience, Rate};
 use crate::units::Secret;
 
 pub use check::PROVIDER;
@@ -39,10 +39,17 @@ pub use cookies::Sent;
 
 use check::Checker;
 use memory::{Key, Memory};
-use patience::Patience;
 
 /// Calls to the service at once; others wait.
 const CALLS: usize = 64;
+/// How many refresh tokens one address may have under way or refused: made-up ones must not keep the service busy, nor the
+/// calls that others wait for. Fewer than there are at once for all.
+const MADE_UP: Rate = Rate {
+    burst: 40,
+    refill: Duration::from_secs(1),
+};
+/// Most networks that are remembered.
+const MOST_NETWORKS: usize = 10_000;
 
 /// What the service does, and how it is asked; owned by this engine, filled by the configuration.
 #[derive(Clone, Debug)]
@@ -221,6 +228,7 @@ pub struct External {
     settings: Settings,
     checker: Checker,
     memory: Memory,
+    /// Charged for a call with a token that is not the service's for all we know; given back unless it refuses it.
     patience: Patience,
     outbound: Outbound,
     clock: Clock,
@@ -242,7 +250,7 @@ impl External {
         Arc::new(External {
             checker: Checker::new(&settings, &outbound, &control),
             memory: Memory::new(settings.replay_grace),
-            patience: Patience::new(),
+            patience: Patience::new(MADE_UP, MOST_NETWORKS),
             settings,
             outbound,
             clock,

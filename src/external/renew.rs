@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::call::Behalf;
 use super::memory::{Begin, Key, Known, Outcome};
-use super::patience::Charge;
 use super::{Caller, External, ExternalEvent, Grant, Pair, Renewal, Spender, text};
 use crate::clock::Timestamp;
+use crate::patience::Charge;
 
 /// How soon a token whose renewal came to nothing may be tried again, and what clients are told then.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -208,7 +208,10 @@ impl External {
         let key = Key::of(token);
         let now = Instant::now();
         let charge = || match charged {
-            true => self.patience.charge(caller.client, now).map(Some),
+            true => self
+                .patience
+                .charge(caller.client.0, self.clock.now())
+                .map(Some),
             false => Ok(None),
         };
         Ok(match self.memory.begin(key, now, charge) {

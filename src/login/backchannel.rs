@@ -15,6 +15,7 @@ use crate::auth::logout_token::{self, LogoutClaims, LogoutTokenError};
 use crate::clock::Timestamp;
 use crate::issuer::RemoteKeys;
 use crate::login::throttle::{Limits, Throttle};
+use crate::patience::Rate;
 
 /// How many tokens that were obeyed are remembered on this node.
 const REMEMBERED: usize = 10_000;
@@ -66,11 +67,15 @@ impl Default for Backchannel {
                 free_failures: 10,
                 longest_delay: Duration::from_secs(60),
                 forget_failures: Duration::from_secs(600),
-                address_burst: 60,
-                address_refill: Duration::from_secs(1),
+                address: Rate {
+                    burst: 60,
+                    refill: Duration::from_secs(1),
+                },
                 // The real provider must not be kept out by what others send, however many they are.
-                account_burst: u32::MAX,
-                account_refill: Duration::from_millis(1),
+                account: Rate {
+                    burst: u32::MAX,
+                    refill: Duration::from_millis(1),
+                },
                 ..Limits::default()
             }),
             obeyed: Obeyed::default(),

@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("deadline", &[]),
     ("units", &[]),
     ("token_cache", &[]),
+    ("patience", &["clock"]),
     ("outbound", &["units"]),
     ("auth", &["headers", "clock", "units"]),
     ("issuer", &["auth", "outbound", "clock", "units"]),
@@ -26,7 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "login",
         &[
-            "auth", "issuer", "outbound", "session", "store", "headers", "body", "clock", "units",
+            "auth", "issuer", "outbound", "session", "store", "headers", "body", "clock",
+            "patience", "units",
         ],
     ),
     (
@@ -36,7 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Whose tokens are believed, whose keys are needed.
     (
         "external",
-        &["auth", "issuer", "outbound", "headers", "clock", "units"],
+        &[
+            "auth", "issuer", "outbound", "headers", "clock", "patience", "units",
+        ],
     ),
     ("observe", &["auth", "clock", "units"]),
     ("audit", &["auth", "observe", "clock", "units"]),

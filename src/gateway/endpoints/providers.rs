@@ -118,11 +118,7 @@ pub(super) async fn came_back(
     if parts.method != Method::GET {
         return Ok(answer::wrong_method(context, asked, "GET"));
     }
-    let name = &provider.settings().name;
-    let admitted = context
-        .app
-        .providers
-        .admit(name, context.client, context.now);
+    let admitted = context.app.providers.admit(context.client, context.now);
     let admission = match admitted {
         Ok(admission) => admission,
         // No line of the audit stream: that is part of what is bounded. The cookie stays, so that the same address works later.

@@ -5,52 +5,50 @@ use std::time::Duration;
 
 use crate::auth::ClientAddr;
 use crate::clock::Timestamp;
-use crate::login::throttle::{self, Limits, Throttle};
+use crate::patience::{Charge, Patience, Rate};
 
 /// Leave to look at one callback. Say [`Admission::succeeded`] when somebody was signed in.
 #[must_use]
 pub struct Admission<'a> {
-    throttle: &'a Throttle,
-    charged: throttle::Admission,
+    patience: &'a Patience,
+    charge: Charge,
 }
 
 impl Admission<'_> {
     /// Somebody was signed in: that costs their address nothing.
     pub fn succeeded(self) {
-        self.throttle.forgiven(self.charged);
+        self.patience.give_back(self.charge);
     }
 }
 
+/// What a network may bring back in vain: an office is one address.
+const IN_VAIN: Rate = Rate {
+    burst: 60,
+    refill: Duration::from_secs(2),
+};
+/// Most networks that are remembered.
+const MOST: usize = 1 << 16;
+
 /// Counts callbacks by address.
-pub(super) struct Doorway(Throttle);
+pub(super) struct Doorway(Patience);
 
 impl Default for Doorway {
     fn default() -> Self {
-        Doorway(Throttle::new(Limits {
-            // An office is one address: one of its people must not make the others wait longer and longer.
-            free_failures: u32::MAX,
-            address_burst: 60,
-            address_refill: Duration::from_secs(2),
-            // Nor may strangers, however many, keep anybody out.
-            account_burst: u32::MAX,
-            account_refill: Duration::from_millis(1),
-            ..Limits::default()
-        }))
+        Doorway(Patience::new(IN_VAIN, MOST))
     }
 }
 
 impl Doorway {
-    /// Whether a callback of this provider may be looked at, or when it may.
+    /// Whether a callback may be looked at, or in how long it may.
     pub(super) fn admit(
         &self,
-        provider: &str,
         addr: ClientAddr,
         now: Timestamp,
     ) -> Result<Admission<'_>, Duration> {
-        let charged = self.0.admit(provider, addr, now)?;
+        let charge = self.0.charge(addr.0, now)?;
         Ok(Admission {
-            throttle: &self.0,
-            charged,
+            patience: &self.0,
+            charge,
         })
     }
 }
@@ -67,9 +65,9 @@ mod tests {
         let addr = |text: &str| ClientAddr(text.parse().unwrap());
         let (office, other) = (addr("192.0.2.1"), addr("192.0.2.2"));
         for _ in 0..500 {
-            doorway.admit("corp", office, NOW).unwrap().succeeded();
+            doorway.admit(office, NOW).unwrap().succeeded();
         }
-        let failed = |addr, now| doorway.admit("corp", addr, now).map(drop);
+        let failed = |addr, now| doorway.admit(addr, now).map(drop);
         for _ in 0..60 {
             failed(office, NOW).unwrap();
         }

@@ -103,14 +103,9 @@ impl Providers {
         &self.all
     }
 
-    /// Whether a callback of this provider from this address may be looked at, or in how long it may.
-    pub fn admit(
-        &self,
-        provider: &str,
-        addr: ClientAddr,
-        now: Timestamp,
-    ) -> Result<Admission<'_>, Duration> {
-        self.doorway.admit(provider, addr, now)
+    /// Whether a callback from this address may be looked at, or in how long it may.
+    pub fn admit(&self, addr: ClientAddr, now: Timestamp) -> Result<Admission<'_>, Duration> {
+        self.doorway.admit(addr, now)
     }
 
     /// Marks a sign-in as used; `false` when this node has seen it used before. The cookie says so too, but whoever has a

@@ -1,48 +1,20 @@
-//! What the throttle counts, and how it forgets: bounded tables of failures, buckets and known addresses.
+//! What the throttle counts beside its buckets, and how it forgets: bounded tables of failures and of known addresses.
 //!
 //! Must not decide whether an attempt is admitted; that is the module above.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Limits;
-use crate::auth::ClientAddr;
 use crate::clock::Timestamp;
-
-/// An address as it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Network {
-    /// One IPv4 address.
-    V4(u32),
-    /// An IPv6 /64: what one customer has at the least.
-    V6(u64),
-    /// An IPv6 /48: what one customer has at the most.
-    Site(u64),
-}
-
-impl Network {
-    pub(super) fn of(addr: ClientAddr) -> (Network, Option<Network>) {
-        match addr.0.to_canonical() {
-            IpAddr::V4(v4) => (Network::V4(v4.to_bits()), None),
-            IpAddr::V6(v6) => {
-                let bits = v6.to_bits();
-                // Both shifted values have at most 64 bits.
-                let (network, site) = ((bits >> 64) as u64, (bits >> 80) as u64);
-                (Network::V6(network), Some(Network::Site(site)))
-            }
-        }
-    }
-}
+use crate::patience::{LEAST_ENTRIES, Network, make_room};
 
 /// An account's name under a key of this process: bounded memory, and nobody can choose collisions.
 pub(super) type NameHash = u64;
 pub(super) type Pair = (NameHash, Network);
 
-/// A bounded map. When it is full, what is over goes first, then the quarter with the least weight: the least failures,
-/// the fullest buckets. To have a heavy counter forgotten an attacker needs a table full of heavier ones, each paid for
-/// with attempts from other addresses; light ones push each other out.
+/// A bounded map. When it is full, what is over goes first, then the quarter with the least failures.
 #[derive(Debug)]
 pub(super) struct Table<K, E> {
     pub(super) entries: HashMap<K, E>,
@@ -63,7 +35,7 @@ impl<K: Copy + Eq + Hash, E: Entry> Table<K, E> {
     pub(super) fn new(most: usize) -> Self {
         Table {
             entries: HashMap::new(),
-            most: most.max(4),
+            most: most.max(LEAST_ENTRIES),
         }
     }
 
@@ -86,26 +58,14 @@ impl<K: Copy + Eq + Hash, E: Entry> Table<K, E> {
 
     pub(super) fn keep(&mut self, key: K, entry: E, now: Timestamp, limits: &Limits) {
         if self.entries.len() >= self.most && !self.entries.contains_key(&key) {
-            self.make_room(now, limits);
+            make_room(
+                &mut self.entries,
+                self.most,
+                |entry| entry.is_over(now, limits),
+                E::weight,
+            );
         }
         self.entries.insert(key, entry);
-    }
-
-    fn make_room(&mut self, now: Timestamp, limits: &Limits) {
-        self.entries.retain(|_, entry| !entry.is_over(now, limits));
-        let quarter = self.most / 4;
-        if self.entries.len() + quarter <= self.most {
-            return;
-        }
-        let mut by_weight: Vec<(K, (u32, Timestamp))> = self
-            .entries
-            .iter()
-            .map(|(key, entry)| (*key, entry.weight()))
-            .collect();
-        by_weight.sort_unstable_by_key(|(_, weight)| *weight);
-        for (key, _) in by_weight.iter().take(quarter) {
-            self.entries.remove(key);
-        }
     }
 }
 
@@ -200,69 +160,5 @@ impl Entry for Known {
         for (_, until) in &mut self.networks {
             *until = (*until).min(now.plus(limits.known_for));
         }
-    }
-}
-
-/// A token bucket, kept as the moment at which it will be full again (the generic cell rate algorithm).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket {
-    pub(super) full_at: Timestamp,
-}
-
-impl Bucket {
-    pub(super) fn wait(&self, now: Timestamp, burst: u32, refill: Duration) -> Duration {
-        self.full_at
-            .since(now)
-            .saturating_sub(refill.saturating_mul(burst.saturating_sub(1)))
-    }
-
-    pub(super) fn charged(self, now: Timestamp, refill: Duration) -> Self {
-        Bucket {
-            full_at: self.full_at.max(now).plus(refill),
-        }
-    }
-
-    pub(super) fn give_back(&mut self, refill: Duration) {
-        self.full_at = self.full_at.minus(refill);
-    }
-
-    fn no_emptier_than(&mut self, now: Timestamp, burst: u32, refill: Duration) {
-        self.full_at = self.full_at.min(now.plus(refill.saturating_mul(burst)));
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct AddressBucket(pub(super) Bucket);
-
-impl Entry for AddressBucket {
-    fn is_over(&self, now: Timestamp, _: &Limits) -> bool {
-        self.0.full_at <= now
-    }
-
-    fn weight(&self) -> (u32, Timestamp) {
-        (0, self.0.full_at)
-    }
-
-    fn no_later_than(&mut self, now: Timestamp, limits: &Limits) {
-        self.0
-            .no_emptier_than(now, limits.address_burst, limits.address_refill);
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct AccountBucket(pub(super) Bucket);
-
-impl Entry for AccountBucket {
-    fn is_over(&self, now: Timestamp, _: &Limits) -> bool {
-        self.0.full_at <= now
-    }
-
-    fn weight(&self) -> (u32, Timestamp) {
-        (0, self.0.full_at)
-    }
-
-    fn no_later_than(&mut self, now: Timestamp, limits: &Limits) {
-        self.0
-            .no_emptier_than(now, limits.account_burst, limits.account_refill);
     }
 }

@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use crate::auth::ClientAddr;
 use crate::clock::Timestamp;
-use counters::{AccountBucket, AddressBucket, Failures, Known, NameHash, Network, Pair, Table};
+use crate::patience::{Buckets, Charge, Network, Networks, Rate, SITE};
+use counters::{Failures, Known, NameHash, Pair, Table};
 
 /// The limits; the defaults suit people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +38,10 @@ pub struct Limits {
     pub longest_delay: Duration,
     /// A pair without attempts for this long starts afresh.
     pub forget_failures: Duration,
-    /// Attempts that one address may make at once …
-    pub address_burst: u32,
-    /// … and how long it takes to be given one more.
-    pub address_refill: Duration,
-    /// Attempts that unknown addresses may together make at one account …
-    pub account_burst: u32,
-    /// … and how long it takes to be given one more.
-    pub account_refill: Duration,
+    /// Attempts of one address, at all accounts together.
+    pub address: Rate,
+    /// Attempts of unknown addresses, all together, at one account.
+    pub account: Rate,
     /// How long an address stays known to an account after a sign-in.
     pub known_for: Duration,
     /// Most entries in each of the four tables.
@@ -57,23 +54,17 @@ impl Default for Limits {
             free_failures: 4,
             longest_delay: Duration::from_secs(15 * 60),
             forget_failures: Duration::from_secs(60 * 60),
-            address_burst: 30,
-            address_refill: Duration::from_secs(2),
-            account_burst: 200,
-            account_refill: Duration::from_secs(30),
+            address: Rate {
+                burst: 30,
+                refill: Duration::from_secs(2),
+            },
+            account: Rate {
+                burst: 200,
+                refill: Duration::from_secs(30),
+            },
             known_for: Duration::from_secs(30 * 24 * 60 * 60),
             entries: 1 << 16,
         }
-    }
-}
-
-/// How much more patience the whole /48 gets than one /64 of it.
-const SITE_PATIENCE: u32 = 4;
-
-impl Limits {
-    /// How long it takes a /48 to be given one more attempt.
-    fn site_refill(&self) -> Duration {
-        self.address_refill / SITE_PATIENCE
     }
 }
 
@@ -90,6 +81,7 @@ pub struct Admission {
 #[derive(Debug)]
 struct Unknown {
     site: Option<Pair>,
+    charge: Charge,
 }
 
 /// Counts attempts. One small lock, never held over a wait: attempts are few, since each costs a password hash.
@@ -106,8 +98,8 @@ impl Throttle {
         let tables = Tables {
             failures: Table::new(limits.entries),
             known: Table::new(limits.entries),
-            addresses: Table::new(limits.entries),
-            accounts: Table::new(limits.entries),
+            addresses: Networks::new(limits.address, limits.entries),
+            accounts: Buckets::new(limits.account, limits.entries),
         };
         Throttle {
             limits,
@@ -125,7 +117,7 @@ impl Throttle {
         now: Timestamp,
     ) -> Result<Admission, Duration> {
         let limits = &self.limits;
-        let (network, site) = Network::of(addr);
+        let (network, site) = Network::of(addr.0);
         let name = self.names.hash_one(account);
         let pair = (name, network);
         let mut tables = self.lock();
@@ -148,28 +140,13 @@ impl Throttle {
 
         let site = site.map(|site| (name, site));
         let around = site.map(|site| tables.failures.find(&site, now, limits));
-        let crowd = site.map(|(_, site)| tables.addresses.find(&site, now, limits));
-        let address = tables.addresses.find(&network, now, limits);
-        let whole = tables.accounts.find(&name, now, limits);
         if let Some(around) = around {
-            let free = limits.free_failures.saturating_mul(SITE_PATIENCE);
+            let free = limits.free_failures.saturating_mul(SITE);
             wait = wait.max(around.wait(now, free, limits));
         }
-        if let Some(crowd) = crowd {
-            let burst = limits.address_burst.saturating_mul(SITE_PATIENCE);
-            wait = wait.max(crowd.0.wait(now, burst, limits.site_refill()));
-        }
         wait = wait
-            .max(
-                address
-                    .0
-                    .wait(now, limits.address_burst, limits.address_refill),
-            )
-            .max(
-                whole
-                    .0
-                    .wait(now, limits.account_burst, limits.account_refill),
-            );
+            .max(tables.addresses.wait(addr.0, now))
+            .max(tables.accounts.wait(&name, limits.account.refill, now));
         if !wait.is_zero() {
             return Err(wait);
         }
@@ -179,17 +156,11 @@ impl Throttle {
                 .failures
                 .keep(site, around.plus_one(now), now, limits);
         }
-        if let Some(((_, site), crowd)) = site.zip(crowd) {
-            let crowd = AddressBucket(crowd.0.charged(now, limits.site_refill()));
-            tables.addresses.keep(site, crowd, now, limits);
-        }
-        let address = AddressBucket(address.0.charged(now, limits.address_refill));
-        tables.addresses.keep(network, address, now, limits);
-        let whole = AccountBucket(whole.0.charged(now, limits.account_refill));
-        tables.accounts.keep(name, whole, now, limits);
+        let charge = tables.addresses.charge(addr.0, now);
+        tables.accounts.charge(name, limits.account.refill, now);
         Ok(Admission {
             pair,
-            unknown: Some(Unknown { site }),
+            unknown: Some(Unknown { site, charge }),
         })
     }
 
@@ -217,19 +188,13 @@ impl Throttle {
         let Some(unknown) = &admission.unknown else {
             return;
         };
-        let (name, network) = admission.pair;
         if let Some(site) = &unknown.site {
             tables.failures.change(site, Failures::minus_one);
-            tables.addresses.change(&site.1, |bucket| {
-                bucket.0.give_back(self.limits.site_refill());
-            });
         }
-        tables.addresses.change(&network, |bucket| {
-            bucket.0.give_back(self.limits.address_refill);
-        });
-        tables.accounts.change(&name, |bucket| {
-            bucket.0.give_back(self.limits.account_refill);
-        });
+        tables.addresses.give_back(unknown.charge);
+        tables
+            .accounts
+            .give_back(&admission.pair.0, self.limits.account.refill);
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -242,8 +207,8 @@ impl Throttle {
 struct Tables {
     failures: Table<Pair, Failures>,
     known: Table<NameHash, Known>,
-    addresses: Table<Network, AddressBucket>,
-    accounts: Table<NameHash, AccountBucket>,
+    addresses: Networks,
+    accounts: Buckets<NameHash>,
 }
 
 #[cfg(test)]
@@ -418,8 +383,10 @@ mod tests {
             throttle.forgiven(admission);
         }
         assert!(fail(&throttle, "alice", nth(1), START));
-        let address = throttle.lock().addresses.entries[&Network::of(nth(1)).0];
-        assert_eq!(address.0.full_at, at(2), "forgiven tokens came back");
+        let left = (0..100)
+            .filter(|n| fail(&throttle, &format!("user{n}"), nth(1), START))
+            .count();
+        assert_eq!(left, 29, "forgiven tokens came back");
     }
 
     #[test]
@@ -472,8 +439,8 @@ mod tests {
         let tables = throttle.lock();
         assert!(tables.failures.entries.len() <= 100);
         assert!(tables.known.entries.len() <= 100);
-        assert!(tables.addresses.entries.len() <= 100);
-        assert!(tables.accounts.entries.len() <= 100);
+        assert!(tables.addresses.remembered() <= 100);
+        assert!(tables.accounts.remembered() <= 100);
     }
 
     #[test]
