@@ -479,7 +479,9 @@ mod tests {
             }
         }
         let ratio = fastest[1].as_secs_f64() / fastest[0].as_secs_f64();
-        assert!((0.3..3.0).contains(&ratio), "{fastest:?}");
+        // Without its hash an attempt takes a thousandth. The machine may be doing other work at any moment; that both
+        // hashes cost the same is `the_dummy_costs_what_a_real_hash_costs`.
+        assert!((0.05..20.0).contains(&ratio), "{fastest:?}");
     }
 
     #[tokio::test]
