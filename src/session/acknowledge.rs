@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::{SessionEvent, Sessions};
+use super::Sessions;
 use crate::auth::rotation::{self, Sighting};
 use crate::auth::{AccessClaims, Generation, SessionId};
 use crate::store::Replaced;
@@ -115,7 +115,7 @@ async fn store_pause(attempt: usize) {
 }
 
 impl Sessions {
-    async fn acknowledge(&self, seen: Seen) {
+    async fn acknowledge(self: &Arc<Self>, seen: Seen) {
         for attempt in 0..TRIES {
             let stored = match self.load(&seen.session).await {
                 Ok(Some(stored)) => stored,
@@ -131,24 +131,20 @@ impl Sessions {
             }
             let now = self.clock.now();
             let next = rotation::apply_sighting(&stored.record, sighting, now);
-            match self.replace(&next, stored.revision).await {
-                Ok(Replaced::Committed(_)) if sighting == Sighting::Replay => {
-                    self.observer.observe(&SessionEvent::Replay {
-                        session: next.id,
-                        user: next.identity.user.clone(),
-                        provider: next.identity.provider.clone(),
-                        generation: seen.generation,
-                    });
-                    self.revoked_by_replay(&next, None);
-                    let _ = self.close(next.id, now).await;
-                    return;
-                }
-                Ok(Replaced::Committed(_) | Replaced::Missing) => return,
-                Ok(Replaced::Conflict) => {}
-                Err(_) => {
-                    store_pause(attempt).await;
-                }
+            let marked = match self.replace(&next, stored.revision).await {
+                Ok(Replaced::Committed(_)) => true,
+                Ok(Replaced::Missing) => return,
+                Ok(Replaced::Conflict) => continue,
+                Err(_) => false,
+            };
+            if sighting == Sighting::Replay {
+                let (record, generation) = (&stored.record, seen.generation);
+                return self.end_stolen(record, generation, None, marked).await;
             }
+            if marked {
+                return;
+            }
+            store_pause(attempt).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{By, Ending, Reason, SessionEvent, Sessions};
 use crate::auth::rotation::SessionRecord;
-use crate::auth::{ClientAddr, Identity, SessionId};
+use crate::auth::{ClientAddr, Generation, Identity, SessionId};
 use crate::clock::Timestamp;
 use crate::store::{Replaced, RevocationRecord, RevocationTarget, StoreError};
 
@@ -254,15 +254,45 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// Tells of a session whose record was revoked because its spent token came again.
-    pub(super) fn revoked_by_replay(&self, record: &SessionRecord, client: Option<ClientAddr>) {
+    /// A token came again that was spent or abandoned: two parties hold the session. `marked`: the store confirmed the mark
+    /// on its record. Where it did not, it may have set it all the same, and then nobody would find the theft again: the
+    /// verdict was right of the record that was read, whatever others wrote since, and is carried out until it is confirmed.
+    pub(super) async fn end_stolen(
+        self: &Arc<Self>,
+        record: &SessionRecord,
+        generation: Generation,
+        client: Option<ClientAddr>,
+        marked: bool,
+    ) {
         let identity = &record.identity;
+        self.observer.observe(&SessionEvent::Replay {
+            session: record.id,
+            user: identity.user.clone(),
+            provider: identity.provider.clone(),
+            generation,
+        });
+        let at = self.clock.now();
+        let ending = Ending::new(Reason::Replay, By::Gateway).from_request(client, None);
+        let closed = self.close(record.id, at).await;
+        if !marked || closed.is_err() {
+            return self.end_later(RevocationTarget::Session(record.id), ending, at);
+        }
         self.observer.observe(&SessionEvent::Revoked {
             session: Some(record.id),
             user: Some((identity.provider.clone(), identity.user.clone())),
             sessions: 1,
-            ending: Ending::new(Reason::Replay, By::Gateway).from_request(client, None),
+            ending,
         });
+    }
+
+    /// A record that is marked, and this node was not told of it: whoever marked it may have died in between. So all are told
+    /// now, while access tokens of before can be alive.
+    pub(super) async fn tell_again(&self, record: &SessionRecord, now: Timestamp) {
+        let alive = |marked: Timestamp| now < marked.plus(self.settings.outlived());
+        if record.revoked_at.is_some_and(alive) {
+            // This node obeys in any case; what does not reach the others is told again by the next that is asked.
+            let _ = self.close(record.id, now).await;
+        }
     }
 
     /// From now on this node lives by it.

@@ -195,7 +195,10 @@ impl Sessions {
             self.measuring(record, now),
         );
         match verdict {
-            Verdict::Refuse(refusal) => Look::Landed(self.refuse(claims, refusal)),
+            Verdict::Refuse(refusal) => {
+                self.tell_again(record, now).await;
+                Look::Landed(self.refuse(claims, refusal))
+            }
             Verdict::Serve => {
                 let Ok(claims) = self.claims(record, generation, now) else {
                     return Look::Landed(Renewal::Unavailable);
@@ -219,24 +222,20 @@ impl Sessions {
             }
             Verdict::Replay => {
                 let next = rotation::apply(record, verdict, generation, client, windows, now);
-                match self.replace(&next, stored.revision).await {
-                    Ok(Replaced::Committed(_)) => {}
+                let marked = match self.replace(&next, stored.revision).await {
+                    Ok(Replaced::Committed(_)) => true,
                     Ok(Replaced::Conflict) => return Look::Again,
                     Ok(Replaced::Missing) => {
                         return Look::Landed(self.refuse(claims, Refusal::Unknown));
                     }
-                    Err(_) => return Look::Landed(Renewal::Unavailable),
-                }
-                self.observer.observe(&SessionEvent::Replay {
-                    session,
-                    user: record.identity.user.clone(),
-                    provider: record.identity.provider.clone(),
-                    generation,
-                });
-                self.revoked_by_replay(record, Some(client.addr));
-                // The record is revoked durably; should this fail, the session's last access token lives to its end.
-                let _ = self.close(session, self.clock.now()).await;
-                Look::Landed(Renewal::Refused(RenewalRefusal::Replay))
+                    Err(_) => false,
+                };
+                self.end_stolen(record, generation, Some(client.addr), marked)
+                    .await;
+                Look::Landed(match marked {
+                    true => Renewal::Refused(RenewalRefusal::Replay),
+                    false => Renewal::Unavailable,
+                })
             }
             Verdict::Rotate | Verdict::Reissue | Verdict::Heal => {
                 self.advance(stored, verdict, claims, client, now).await
@@ -335,14 +334,14 @@ impl Sessions {
 
     /// Ends a session for whose person nobody vouches any more.
     async fn close_account(
-        &self,
+        self: &Arc<Self>,
         claims: RefreshClaims,
         client: &Client,
         reason: Reason,
         refusal: RenewalRefusal,
     ) -> Look {
         let ending = Ending::new(reason, By::Gateway).from_request(Some(client.addr), None);
-        Look::Landed(match self.end_now(claims.session, ending).await {
+        Look::Landed(match self.end(claims.session, ending).await {
             Ok(_) => Renewal::Refused(refusal),
             Err(_) => Renewal::Unavailable,
         })

@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{acknowledged, refused_everywhere};
+use super::{PAST_GRACE, acknowledged, refused_everywhere};
 use crate::attacks::w_upgrade::{echoes, open as open_socket};
+use crate::harness::browser::Browser;
 use crate::harness::wait::until;
 use crate::harness::{ACCESS, App, Ask, Gateway, Nodes, ORIGIN};
 
@@ -253,4 +254,79 @@ async fn a_checked_route_asks_the_store_each_time() {
     nodes.sign_out(&alice.copy(), 0).await;
     let refused = nodes.get(&alice.copy(), 1, "/checked").await;
     assert_eq!(refused.status, 401);
+}
+
+/// Has node 2, which has nothing else to write, ask the store for a write that is carried out and whose answer is lost on the
+/// way; then the network is well.
+async fn unanswered(nodes: &Nodes, ask: impl Future<Output = ()>) {
+    let commits = nodes.store_calls("evalsha");
+    nodes.networks[2].swallow_answers_to("EVALSHA");
+    let lost = until("the answer of a write to be lost", async || {
+        let written = nodes.store_calls("evalsha") > commits;
+        (written && nodes.networks[2].swallowed() > 0).then_some(())
+    });
+    let ((), ()) = tokio::join!(ask, lost);
+    nodes.networks[2].mend();
+    nodes.networks[2].cut();
+}
+
+/// The end of the session has been told to every node, although no renewal comes by: its newest access token is refused.
+async fn ended_by_theft(nodes: &Nodes, browser: &Browser) {
+    refused_everywhere(nodes, browser).await;
+    let session = browser.session();
+    for what in ["\"replay\"", "\"revoked\""] {
+        nodes.nodes[2]
+            .until_logged(&["audit", what, &session])
+            .await;
+    }
+    let replays = nodes.metric("vestibule_replays_total", &[]).await;
+    assert_eq!(replays, 1.0, "one theft, found once");
+}
+
+#[tokio::test]
+async fn i02_a_theft_whose_mark_was_not_confirmed_is_told_to_every_node() {
+    let app = App::start().await;
+    let nodes = Nodes::three(Gateway::before(&app)).await;
+    let alice = nodes.signed_in("alice").await;
+    let thief = alice.copy().at("127.0.0.66");
+    thief.drop_cookie(ACCESS);
+    alice.drop_cookie(ACCESS);
+    assert_eq!(nodes.get(&alice, 0, "/").await.status, 200);
+    let parent = alice.copy();
+    parent.drop_cookie(ACCESS);
+    alice.drop_cookie(ACCESS);
+    assert_eq!(nodes.get(&alice, 0, "/").await.status, 200);
+    assert_eq!(nodes.get(&alice, 1, "/").await.status, 200);
+    acknowledged(&nodes.through(&parent, 0)).await;
+    let there = nodes.through(&thief, 2);
+    unanswered(&nodes, async {
+        let answer = there.get("/").await;
+        assert_eq!((answer.status, answer.sets_cookies()), (503, false));
+    })
+    .await;
+    ended_by_theft(&nodes, &alice).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_token_whose_sighting_was_not_confirmed_ends_its_session_on_every_node() {
+    let app = App::start().await;
+    let nodes = Nodes::three(Gateway::before(&app).with_clock()).await;
+    let alice = nodes.signed_in("alice").await;
+    alice.drop_cookie(ACCESS);
+    let parent = alice.copy();
+    assert_eq!(nodes.get(&alice, 0, "/").await.status, 200);
+    // The answer went to somebody else, and the browser asks again when it counts as lost.
+    let thief = alice.copy().at("127.0.0.66");
+    alice.restore(parent.jar());
+    nodes.advance(PAST_GRACE);
+    assert_eq!(nodes.get(&alice, 0, "/").await.status, 200);
+    assert_eq!(alice.generation(), 2);
+    assert_eq!(nodes.get(&alice, 1, "/").await.status, 200);
+    acknowledged(&nodes.through(&parent, 0)).await;
+    let there = nodes.through(&thief, 2);
+    unanswered(&nodes, async {
+        assert_eq!(there.get("/").await.status, 200);
+    })
+    .await;
+    ended_by_theft(&nodes, &alice).await;
 }
