@@ -1,6 +1,11 @@
 //! That the model can tell: wrong rules are found out, every assumption is needed, and renaming changes no verdict.
 
+use std::collections::HashSet;
+
+use super::explorer::Model as _;
+use super::names::MOST_NAMES;
 use super::rules::*;
+use super::world::World;
 use super::*;
 
 /// Rules that look plausible and are wrong.
@@ -23,6 +28,12 @@ fn every_wrong_rule_is_found_out() {
     for (name, bounds, rules, promises) in [
         ("same for everyone", ELSEWHERE, SAME_FOR_EVERYONE, thief),
         ("any client", ELSEWHERE, ANY_CLIENT, thief),
+        (
+            "any client, two nodes",
+            ELSEWHERE_TWO_NODES,
+            ANY_CLIENT,
+            thief,
+        ),
         ("all mercy", ELSEWHERE, ALL_MERCY, thief),
         ("deaf", ELSEWHERE, DEAF, thief),
         ("silent", unnoticed, SILENT, &["Unnoticed"]),
@@ -160,4 +171,64 @@ fn names_do_not_matter() {
             );
         }
     }
+}
+
+/// Nor does anything else in the world: renamed or not, what can happen next is the same.
+#[test]
+fn a_renamed_world_goes_on_as_the_other_does() {
+    let (failovers, two_phases, lingers) = (true, true, true);
+    let (mut renamed, mut far_behind) = (0, 0);
+    for bounds in [
+        ELSEWHERE,
+        ELSEWHERE_TWO_NODES,
+        Bounds {
+            two_phases,
+            failovers,
+            ..HOARDER
+        },
+        Bounds {
+            failovers,
+            ..LINGERS
+        },
+        Bounds {
+            two_phases,
+            lingers,
+            ..HOARDER
+        },
+    ] {
+        let session = Session::new(bounds, OURS);
+        let mut chance = 0_u64;
+        for _ in 0..100 {
+            let mut world = session.start();
+            while world.broken.is_none() && world.record.newest + 1 < MOST_NAMES {
+                let short = session.canonical(world);
+                let next = |world: &World| {
+                    let mut next = Vec::new();
+                    session.next(world, &mut next);
+                    next
+                };
+                let worlds = |steps: &[(_, World)]| -> HashSet<World> {
+                    let of = |(_, world): &(_, World)| session.canonical(*world);
+                    steps.iter().map(of).collect()
+                };
+                let steps = next(&world);
+                assert_eq!(
+                    worlds(&steps),
+                    worlds(&next(&short)),
+                    "{world:?}\n{short:?}"
+                );
+                renamed += usize::from(short != world);
+                far_behind += usize::from(world.is_read_from_far_behind());
+                // Any step; the numbers are Knuth's.
+                chance = chance
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let Some(any) = (chance >> 33).checked_rem(steps.len() as u64) else {
+                    break;
+                };
+                world = steps[any as usize].1.in_order();
+            }
+        }
+    }
+    assert!(renamed > 1000 && far_behind > 100, "{renamed} {far_behind}");
 }

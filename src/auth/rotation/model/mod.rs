@@ -25,6 +25,7 @@ mod bounds;
 mod browser;
 mod explorer;
 mod found_out;
+mod names;
 mod promises;
 pub(super) mod rules;
 mod steps;
@@ -91,6 +92,11 @@ const LOGOUT: Bounds = Bounds {
 const ELSEWHERE: Bounds = Bounds {
     thief: Thief::Elsewhere,
     ..PLAIN
+};
+
+const ELSEWHERE_TWO_NODES: Bounds = Bounds {
+    thief: Thief::Elsewhere,
+    ..TWO_PHASES
 };
 
 const HOARDER: Bounds = Bounds {
@@ -214,6 +220,8 @@ fn an_end_of_the_session_wins() {
 #[test]
 fn a_thief_elsewhere_and_the_browser_receive_one_newer_pair_each_at_most() {
     holds("thief elsewhere", ELSEWHERE, &[REPLAYED]);
+    let sorts = [REPLAYED, CONFLICTED];
+    holds("thief elsewhere, two nodes", ELSEWHERE_TWO_NODES, &sorts);
     // What goes on is noticed.
     let (tabs, follow) = (1, true);
     let bounds = Bounds {
@@ -285,16 +293,17 @@ fn larger_worlds_of_an_honest_browser() {
 #[test]
 #[ignore = "long: larger bounds, minutes and some gigabytes"]
 fn larger_worlds_with_a_thief() {
-    // One tab: with two and a thief a single world has more than forty million states.
     let one_tab = Bounds { tabs: 1, ..PLAIN };
     for thief in [Thief::Elsewhere, Thief::Hoarder] {
-        let (roams, failovers, two_phases, follow) = (true, true, true, true);
+        let (roams, failovers, two_phases, lingers, follow) = (true, true, true, true, true);
         let bounds = Bounds {
             thief,
             two_phases,
             ..one_tab
         };
-        holds("thief, two nodes", bounds, &[]);
+        holds("thief, two nodes", bounds, &[CONFLICTED, REPLAYED]);
+        let bounds = Bounds { lingers, ..bounds };
+        holds("thief, a request that lingers", bounds, &[CONFLICTED]);
         let bounds = Bounds {
             thief,
             roams,
@@ -322,4 +331,13 @@ fn larger_worlds_with_a_thief() {
         ..one_tab
     };
     holds("hoarder of three", bounds, &[]);
+    let (roams, failovers, two_phases, lingers) = (true, true, true, true);
+    let bounds = Bounds {
+        roams,
+        failovers,
+        two_phases,
+        lingers,
+        ..ELSEWHERE
+    };
+    holds("thief, two tabs, everything at once", bounds, &[CONFLICTED]);
 }

@@ -105,7 +105,7 @@ impl Session {
             if world.broken.is_some() {
                 return world.broken;
             }
-            world = self.tick(&world).unwrap_or(world).canonical();
+            world = self.canonical(self.tick(&world).unwrap_or(world));
         }
         Some(Broken::NeverHeals)
     }
@@ -148,7 +148,7 @@ impl Session {
                     return None;
                 }
             }
-            world = self.tick(&world).unwrap_or(world).canonical();
+            world = self.canonical(self.tick(&world).unwrap_or(world));
         }
         Some(Broken::Unnoticed)
     }

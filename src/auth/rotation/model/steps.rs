@@ -5,7 +5,7 @@ use super::super::*;
 use super::bounds::Bounds;
 use super::explorer::Model;
 use super::promises::show;
-use super::rules::Rules;
+use super::rules::{Compares, Rules};
 use super::world::{Broken, Gen, Pair, Record, TICK, Tab, World, ago, client, template};
 
 /// The thief's address.
@@ -162,7 +162,7 @@ impl Session {
             world.before = Some(world.record);
         }
         world.record = next;
-        passed(world, 1);
+        self.passed(world, 1);
     }
 
     /// The pair that an answer of `node` carries.
@@ -264,6 +264,64 @@ impl Session {
         Some(next)
     }
 
+    /// Those who have read the record learn of a write, or of one that was lost, when they write.
+    fn passed(&self, world: &mut World, revisions: i8) {
+        for tab in &mut world.tabs {
+            match tab {
+                Tab::Read {
+                    with,
+                    client,
+                    node,
+                    record,
+                    stale,
+                    behind,
+                } => {
+                    *stale = true;
+                    if !self.compares_revisions() {
+                        *behind += revisions;
+                        continue;
+                    }
+                    // Who wants to write will read anew, and what it read before is all the same.
+                    if self.judge(record, with.generation, *client, *node, 0).1 != *record {
+                        *record = Record::spent_by(*with);
+                    }
+                }
+                Tab::Unheard { stale, .. } => *stale = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn compares_revisions(&self) -> bool {
+        self.rules.compares == Compares::Revisions
+    }
+
+    /// The one that stands for all worlds that differ from it in names only.
+    pub(super) fn canonical(&self, world: World) -> World {
+        world.canonical(self.compares_revisions())
+    }
+
+    /// Everything that can happen next, in worlds as they come.
+    pub(super) fn next(&self, world: &World, next: &mut Vec<(Step, World)>) {
+        // Once a theft is found out there is nothing left to promise.
+        if world.record.revoked && !world.ended {
+            return;
+        }
+        self.browser(world, next);
+        self.thief(world, next);
+        if let Some(generation) = world.sighting {
+            let mut after = *world;
+            after.sighting = None;
+            next.push((Step::SightingLost, after));
+            self.sighted(&mut after, generation);
+            next.push((Step::Sighted { generation }, after));
+        }
+        self.failover(world, next);
+        if let Some(after) = self.tick(world) {
+            next.push((Step::Tick, after));
+        }
+    }
+
     fn failover(&self, world: &World, next: &mut Vec<(Step, World)>) {
         let Some(before) = world.before else {
             return;
@@ -286,22 +344,8 @@ impl Session {
             (None, None) => None,
         }
         .min(world.shown);
-        passed(&mut after, -1);
+        self.passed(&mut after, -1);
         next.push((Step::Failover, after));
-    }
-}
-
-/// Those who have read the record learn of a write, or of one that was lost, when they write.
-fn passed(world: &mut World, revisions: i8) {
-    for tab in &mut world.tabs {
-        match tab {
-            Tab::Read { stale, behind, .. } => {
-                *stale = true;
-                *behind += revisions;
-            }
-            Tab::Unheard { stale, .. } => *stale = true,
-            _ => {}
-        }
     }
 }
 
@@ -322,25 +366,9 @@ impl Model for Session {
     }
 
     fn steps(&self, world: &World, next: &mut Vec<(Step, World)>) {
-        // Once a theft is found out there is nothing left to promise.
-        if world.record.revoked && !world.ended {
-            return;
-        }
-        self.browser(world, next);
-        self.thief(world, next);
-        if let Some(generation) = world.sighting {
-            let mut after = *world;
-            after.sighting = None;
-            next.push((Step::SightingLost, after));
-            self.sighted(&mut after, generation);
-            next.push((Step::Sighted { generation }, after));
-        }
-        self.failover(world, next);
-        if let Some(after) = self.tick(world) {
-            next.push((Step::Tick, after));
-        }
+        self.next(world, next);
         for (_, world) in next {
-            *world = world.canonical();
+            *world = self.canonical(*world);
         }
     }
 

@@ -1,5 +1,5 @@
 //! The state of the small world around one session: what the store holds, what the browser and the thief hold, what is under
-//! way. Times are ages in ticks and generations are renamed in order, so that the world is finite however long it runs.
+//! way. Times are ages in ticks, and generations are renamed (`names`), so that the world is finite however long it runs.
 
 use std::time::Duration;
 
@@ -53,6 +53,18 @@ impl Record {
             },
             revoked_at: self.revoked.then_some(NOW),
             ..template.clone()
+        }
+    }
+
+    /// Any record that would be written upon when this pair is shown.
+    pub(super) fn spent_by(pair: Pair) -> Record {
+        Record {
+            newest: pair.generation,
+            parent: None,
+            issued: 0,
+            acknowledged: None,
+            client: 0,
+            revoked: false,
         }
     }
 
@@ -245,6 +257,14 @@ impl World {
         self.stolen.is_some()
     }
 
+    /// Whether a node holds what it read more than two rotations ago.
+    pub(super) fn is_read_from_far_behind(&self) -> bool {
+        self.tabs.iter().any(|tab| match tab {
+            Tab::Read { record, .. } => record.newest + 2 < self.record.newest,
+            _ => false,
+        })
+    }
+
     /// Every pair that somebody holds or will hold, but those of requests under way, whose sender holds the same or newer.
     pub(super) fn held(&self) -> impl Iterator<Item = Pair> + '_ {
         let under_way = self.tabs.iter().filter_map(|tab| match tab {
@@ -254,115 +274,5 @@ impl World {
         std::iter::once(self.jar)
             .chain(under_way)
             .chain(self.loot.iter().flatten().copied())
-    }
-
-    /// Visits every generation that the world mentions.
-    fn generations(&mut self, mut visit: impl FnMut(&mut Gen)) {
-        fn of_record(record: &mut Record, visit: &mut impl FnMut(&mut Gen)) {
-            visit(&mut record.newest);
-            record.parent.iter_mut().for_each(visit);
-        }
-        of_record(&mut self.record, &mut visit);
-        if let Some(before) = &mut self.before {
-            of_record(before, &mut visit);
-        }
-        if let Some((generation, _)) = &mut self.shown {
-            visit(generation);
-        }
-        visit(&mut self.jar.generation);
-        for tab in &mut self.tabs {
-            match tab {
-                Tab::Idle => {}
-                Tab::Asking { with, .. } => visit(&mut with.generation),
-                Tab::Read { with, record, .. } => {
-                    visit(&mut with.generation);
-                    of_record(record, &mut visit);
-                }
-                Tab::Unheard { with, .. } => visit(with),
-                Tab::Held { pair, .. } | Tab::Answering { pair, .. } => visit(&mut pair.generation),
-            }
-        }
-        self.sighting.iter_mut().for_each(&mut visit);
-        self.stolen.iter_mut().for_each(&mut visit);
-        for pair in self.loot.iter_mut().flatten() {
-            visit(&mut pair.generation);
-        }
-    }
-
-    /// Renames generations: those below every record's newest keep their order, the others keep their distances. The rule
-    /// compares, and adds one to the newest; nothing else distinguishes them (`names_do_not_matter` holds it to that).
-    pub(super) fn canonical(mut self) -> World {
-        let mut base = self.record.newest;
-        if let Some(before) = self.before {
-            base = base.min(before.newest);
-        }
-        for tab in self.tabs {
-            if let Tab::Read { record, .. } = tab {
-                base = base.min(record.newest);
-            }
-        }
-        let mut mentioned = 0_u64;
-        self.generations(|generation| mentioned |= 1 << *generation);
-        let below = mentioned & ((1 << base) - 1);
-        // Not 0: that is the pair of a sign-in, which nothing here hands out.
-        let new_base = 1 + below.count_ones() as Gen;
-        self.generations(|generation| {
-            *generation = if *generation >= base {
-                *generation - base + new_base
-            } else {
-                1 + (below & ((1 << *generation) - 1)).count_ones() as Gen
-            };
-        });
-        self.tabs.sort_unstable_by_key(rank);
-        self
-    }
-}
-
-/// An order of tabs, so that the same ones in another order are the same world.
-fn rank(tab: &Tab) -> (u8, [i16; 7]) {
-    let of = |pair: &Pair| (i16::from(pair.generation), i16::from(pair.left));
-    match tab {
-        Tab::Idle => (0, [0; 7]),
-        Tab::Asking { with, client, age } => {
-            let (generation, left) = of(with);
-            let rest = [i16::from(*client), i16::from(*age)];
-            (1, [generation, left, rest[0], rest[1], 0, 0, 0])
-        }
-        Tab::Read {
-            with,
-            client,
-            node,
-            record,
-            stale,
-            behind,
-        } => {
-            let (generation, left) = of(with);
-            let from = i16::from(*client) * 2 + i16::from(*node);
-            let seen = i16::from(record.newest) * 2 + i16::from(record.acknowledged.is_some());
-            let issued = i16::from(record.issued);
-            let stale = i16::from(*stale);
-            let behind = i16::from(*behind);
-            (2, [generation, left, from, seen, issued, stale, behind])
-        }
-        Tab::Held { pair, issued, node } => {
-            let (generation, left) = of(pair);
-            let rest = [i16::from(*issued), i16::from(*node)];
-            (3, [generation, left, rest[0], rest[1], 0, 0, 0])
-        }
-        Tab::Answering { pair, age } => {
-            let (generation, left) = of(pair);
-            (4, [generation, left, i16::from(*age), 0, 0, 0, 0])
-        }
-        Tab::Unheard {
-            with,
-            client,
-            node,
-            stale,
-            age,
-        } => {
-            let from = i16::from(*client) * 2 + i16::from(*node);
-            let (with, stale, age) = (i16::from(*with), i16::from(*stale), i16::from(*age));
-            (5, [with, from, stale, age, 0, 0, 0])
-        }
     }
 }
