@@ -4,7 +4,8 @@
 //!
 //! It goes in rounds: for some seconds everything happens at once; then all is mended, the requests under way end, and the
 //! clock moves on by seconds or minutes. So what the contract asks of an honest browser (no request stalls for longer than
-//! the grace) holds on any machine, and hours of session life fit into a minute.
+//! the grace) holds on any machine, and hours of session life fit into a minute. All two hundred live through each round, but
+//! on a machine that is slow, or busy with something else, fewer of them at once: as many as are answered soon.
 //!
 //! `VESTIBULE_SOAK_SEED` sets the choices, `VESTIBULE_SOAK_SECONDS` the length, `VESTIBULE_SOAK_BROWSERS` how many.
 
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 
 use self::fate::Fate;
 use self::person::Person;
@@ -24,6 +26,11 @@ use self::world::{Random, World};
 use crate::harness::{App, Gateway, Nodes};
 
 const USERS: usize = 20;
+/// How many people are about at once, at the least and to begin with.
+const LEAST_AT_ONCE: usize = 4;
+const FIRST_AT_ONCE: usize = 32;
+/// An answer that takes longer says that they are too many: what the faults hold up is answered after a second.
+const TOO_SLOW: Duration = Duration::from_secs(3);
 /// A thief is found after at most so many of the rounds that are followed by more than the grace.
 const ROUNDS_TO_FIND: usize = 6;
 
@@ -36,7 +43,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: a minute; a failure of before was explained, not reproduced (README, the soak)"]
+#[ignore = "long: a minute that wants the machine; scripts/test runs it after the other tests"]
 async fn soak_of_a_minute() {
     soak(Duration::from_secs(60)).await;
 }
@@ -45,6 +52,12 @@ async fn soak_of_a_minute() {
 #[ignore = "long: ten minutes"]
 async fn soak_of_ten_minutes() {
     soak(Duration::from_secs(600)).await;
+}
+
+/// All do this, so many of them at once.
+async fn each(people: &mut [Person], at_once: usize, act: impl AsyncFn(&mut Person)) {
+    let acts = stream::iter(people).for_each_concurrent(at_once, |person| act(person));
+    acts.await;
 }
 
 async fn soak(length: Duration) {
@@ -69,10 +82,12 @@ async fn soak(length: Duration) {
     let mut people: Vec<Person> = (0..browsers)
         .map(|number| Person::new(number, &world, random.split()))
         .collect();
-    join_all(people.iter_mut().map(Person::sign_in)).await;
+    let mut at_once = FIRST_AT_ONCE;
+    each(&mut people, at_once, Person::sign_in).await;
 
     let started = Instant::now();
     let mut rounds = 0;
+    let mut most_at_once = 0;
     let mut thieves_left = 0;
     while started.elapsed() < length || (thieves_left > 0 && rounds < 10_000) {
         rounds += 1;
@@ -84,10 +99,17 @@ async fn soak(length: Duration) {
             }
         }
         let fate = Fate::begin(&world, random.split());
-        join_all(people.iter_mut().map(Person::live)).await;
+        each(&mut people, at_once, Person::live).await;
         fate.end().await;
-        join_all(people.iter_mut().map(Person::settle)).await;
+        each(&mut people, at_once, Person::settle).await;
         app.forget();
+        let slowest = world.slowest.swap(0, Ordering::SeqCst);
+        let slowest = Duration::from_millis(slowest);
+        most_at_once = most_at_once.max(at_once);
+        at_once = match slowest {
+            _ if slowest > TOO_SLOW => (at_once / 2).max(LEAST_AT_ONCE),
+            _ => (at_once + at_once / 2).min(people.len()),
+        };
         let pause = match random.below(4) {
             0 => Duration::from_secs(random.below(20) as u64),
             1 => Duration::from_secs(40),
@@ -104,7 +126,7 @@ async fn soak(length: Duration) {
     let count = &world.counts;
     let total = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);
     println!(
-        "{rounds} rounds in {:?}: {} requests, {} renewals, {} answers lost, {} told to come again, {} connections lost, \
+        "{rounds} rounds in {:?}, up to {most_at_once} people at once: {} requests, {} renewals, {} answers lost, {} told to come again, {} connections lost, \
          {} sign-outs; {} faults ({} nodes killed); {} thieves planted, {} found",
         started.elapsed(),
         total(&count.requests),

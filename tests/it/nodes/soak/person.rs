@@ -14,7 +14,7 @@ use crate::harness::client::{Answer, Door, H2, Lost};
 use crate::harness::{ACCESS, Ask, PASSWORD};
 
 /// Trying again for longer than this is no service.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Person {
     world: Arc<World>,
@@ -71,11 +71,9 @@ impl Person {
     pub fn time_passes(&mut self, past_grace: bool, most: usize) {
         if let Some(thief) = &mut self.thief {
             thief.rounds += usize::from(past_grace);
-            assert!(
-                thief.rounds <= most,
-                "a thief of session {} was not found in {most} rounds",
-                self.session
-            );
+            if thief.rounds > most {
+                self.fail(&format!("a thief was not found in {most} rounds"));
+            }
         }
     }
 
@@ -123,7 +121,7 @@ impl Person {
                 let ask = as_fetch(Ask::get(target));
                 // The jar of this moment goes along; the answer's cookies go into it unless they are lost.
                 let dressed = self.browser.dress(ask);
-                Some((node, target, line.try_ask(dressed).await))
+                Some((node, target, self.world.ask(&line, dressed).await))
             }))
             .await;
             for (node, target, answer) in answers.into_iter().flatten() {
@@ -153,9 +151,16 @@ impl Person {
         });
     }
 
-    /// Tells everything that is known of the session, for whoever has to find out why it ended.
-    fn tell(&self) {
+    /// Something happened that must not: tells everything that is known of the session, for whoever has to find out why.
+    fn fail(&self, what: &str) -> ! {
         self.world.tell(&self.session, &self.diary);
+        panic!("{what}: {}, session {}", self.user, self.session);
+    }
+
+    fn note(&self, browser: &Browser) {
+        if let Err(what) = self.world.note(browser) {
+            self.fail(&what);
+        }
     }
 
     /// After the storm: whoever is honest is signed in.
@@ -177,10 +182,9 @@ impl Person {
                 Some(answer) if answer.status == 401 => break,
                 _ => {}
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "the gateway does not come back"
-            );
+            if started.elapsed() > PATIENCE {
+                self.fail("the gateway does not come back");
+            }
         }
         self.found().await;
     }
@@ -188,11 +192,7 @@ impl Person {
     /// The session is over: right if a thief has it, and then for both; wrong otherwise.
     async fn found(&mut self) {
         let Some(thief) = self.thief.take() else {
-            self.tell();
-            panic!(
-                "session {} of {} was ended by nobody",
-                self.session, self.user
-            );
+            self.fail("a session was ended by nobody");
         };
         self.world.counts.found.fetch_add(1, Ordering::SeqCst);
         for node in 0..self.world.processes.len() {
@@ -219,7 +219,9 @@ impl Person {
                     return;
                 }
             }
-            assert!(started.elapsed() < PATIENCE, "an ended session lives on");
+            if started.elapsed() > PATIENCE {
+                self.fail("an ended session lives on");
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -232,7 +234,7 @@ impl Person {
         if let Some(address) = self.world.address(node) {
             browser.door.to = address;
             let _ = browser.try_send(as_fetch(Ask::get("/whoami"))).await;
-            self.world.note(&browser);
+            self.note(&browser);
         }
     }
 
@@ -261,7 +263,7 @@ impl Person {
             return None;
         };
         let target = ask.target.clone();
-        let answer = line.try_ask(self.browser.dress(ask)).await;
+        let answer = self.world.ask(&line, self.browser.dress(ask)).await;
         if judged {
             return self.take(node, &target, answer, false);
         }
@@ -269,7 +271,7 @@ impl Person {
         match answer {
             Ok(answer) => {
                 self.browser.take_cookies(&answer);
-                self.world.note(&self.browser);
+                self.note(&self.browser);
                 if answer.status == 503 || answer.status == 429 {
                     self.rest().await;
                 }
@@ -302,14 +304,15 @@ impl Person {
         };
         match answer.status {
             200 if target.ends_with("/me") => {
-                assert_eq!(
-                    answer.json()["user"],
-                    self.user.as_str(),
-                    "somebody else's identity"
-                );
-                assert_eq!(answer.json()["session"], self.session.as_str());
+                let said = answer.json();
+                if said["user"] != self.user.as_str() || said["session"] != self.session.as_str() {
+                    self.fail(&format!("somebody else's identity, {said}"));
+                }
             }
-            200 => assert_eq!(answer.text(), self.user, "somebody else's identity"),
+            200 if answer.text() != self.user => {
+                self.fail(&format!("somebody else's identity, {}", answer.text()));
+            }
+            200 => {}
             503 => {
                 counts.come_again.fetch_add(1, Ordering::SeqCst);
                 assert!(answer.header("retry-after").is_some());
@@ -318,20 +321,14 @@ impl Person {
             401 => {
                 self.write(&format!("{target} of node {node}"), "401");
                 if self.thief.is_none() {
-                    self.tell();
+                    self.fail("signed out without a thief");
                 }
-                assert!(
-                    self.thief.is_some(),
-                    "{} of session {} was signed out without a thief, at node {node}",
-                    self.user,
-                    self.session
-                );
             }
             status => panic!("{status}: {}", answer.text()),
         }
         if !lost {
             self.browser.take_cookies(&answer);
-            self.world.note(&self.browser);
+            self.note(&self.browser);
         }
         let what = format!(
             "{}{}{}",

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use crate::harness::Nodes;
 use crate::harness::browser::{Browser, claims};
+use crate::harness::client::{Answer, H2, Lost};
 use crate::harness::gateway::{Gateway, Log};
+use crate::harness::{Ask, Nodes};
 
 pub struct World {
     pub nodes: Nodes,
@@ -19,6 +21,8 @@ pub struct World {
     logs: Vec<Log>,
     pub users: Vec<String>,
     pub counts: Counts,
+    /// How long the slowest answer of late took, in milliseconds.
+    pub slowest: AtomicU64,
     blows: Mutex<Vec<String>>,
     /// Which refresh token belongs to which generation of which session.
     issued: Mutex<HashMap<(String, u64), String>>,
@@ -66,6 +70,7 @@ impl World {
             logs,
             users,
             counts: Counts::default(),
+            slowest: AtomicU64::new(0),
             blows: Mutex::default(),
             issued: Mutex::default(),
         }
@@ -76,10 +81,10 @@ impl World {
     }
 
     /// Notes the pair that a browser holds: a generation has one refresh token, whichever node was asked and whatever
-    /// broke. Two would mean that one token was spent twice.
-    pub fn note(&self, browser: &Browser) {
+    /// broke. Two would mean that one token was spent twice: an error that says so.
+    pub fn note(&self, browser: &Browser) -> Result<(), String> {
         let (Some(access), Some(refresh)) = (browser.access(), browser.refresh()) else {
-            return;
+            return Ok(());
         };
         let access = claims(&access);
         let key = (
@@ -87,9 +92,21 @@ impl World {
             access["gen"].as_u64().unwrap(),
         );
         let mut issued = self.issued.lock().unwrap();
-        if let Some(before) = issued.insert(key.clone(), refresh.clone()) {
-            assert_eq!(before, refresh, "generation {} was issued twice", key.1);
+        match issued.insert(key.clone(), refresh.clone()) {
+            Some(before) if before != refresh => {
+                Err(format!("generation {} was issued twice", key.1))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Asks, and notes how long that took.
+    pub async fn ask(&self, line: &H2, ask: Ask) -> Result<Answer, Lost> {
+        let asked = Instant::now();
+        let answer = line.try_ask(ask).await;
+        let millis = u64::try_from(asked.elapsed().as_millis()).unwrap();
+        self.slowest.fetch_max(millis, Ordering::SeqCst);
+        answer
     }
 
     /// By the nodes' clock, as their log lines have it.
