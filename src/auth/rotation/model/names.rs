@@ -42,8 +42,9 @@ impl World {
 
     /// Renames generations: those below every newest that may yet be written upon keep their order, the others keep their
     /// distances. The rule compares, and adds one to the newest; nothing else distinguishes them (`names_do_not_matter` and
-    /// `a_renamed_world_goes_on_as_the_other_does` hold it to that). A node that has read the record, and others wrote since, can write nothing if the store compares
-    /// `revisions`: of what it read only the verdict is left, so a thief may rotate as often as it likes meanwhile.
+    /// `a_renamed_world_goes_on_as_the_other_does` hold it to that). A node that has read the record, and others wrote since,
+    /// can write nothing if the store compares `revisions`: of what it read only the verdict is left, so a thief may rotate as
+    /// often as it likes meanwhile.
     pub(super) fn canonical(mut self, revisions: bool) -> World {
         let mut base = self.record.newest;
         if let Some(before) = self.before {
