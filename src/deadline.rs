@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -12,6 +13,13 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
+    /// Wakes the task sometime, within this time at most: for a deadline that is known only later.
+    pub(crate) fn wake_within(&mut self, within: Duration, cx: &mut Context<'_>) {
+        if self.0.as_ref().is_none_or(|timer| timer.is_elapsed()) {
+            let _ = self.poll_at(Instant::now() + within, cx);
+        }
+    }
+
     /// Ready once `at` has passed; wakes the task then.
     pub(crate) fn poll_at(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self

@@ -20,6 +20,8 @@ pub(super) struct Activity {
     /// Milliseconds after `opened`.
     last: AtomicU64,
     open: AtomicUsize,
+    /// Writes of fewer bytes do not count.
+    least_write: AtomicUsize,
 }
 
 impl Activity {
@@ -28,7 +30,20 @@ impl Activity {
             opened: Instant::now(),
             last: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            least_write: AtomicUsize::new(SMALL_WRITE),
         })
+    }
+
+    /// From now on every write counts, and this moment too: HTTP/1 writes nothing but answers.
+    pub(super) fn count_every_write(&self) {
+        self.least_write.store(0, Ordering::Relaxed);
+        self.touch();
+    }
+
+    fn wrote(&self, bytes: usize) {
+        if bytes >= self.least_write.load(Ordering::Relaxed) {
+            self.touch();
+        }
     }
 
     fn touch(&self) {
@@ -75,7 +90,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Writes below this many bytes (acknowledgements of pings and settings) do not count as activity.
+/// Writes below this many bytes (acknowledgements of pings and settings) do not count as activity of HTTP/2.
 const SMALL_WRITE: usize = 256;
 
 /// A socket whose writes fail when the peer takes nothing for a while. It holds the connection's permit, so that a
@@ -139,8 +154,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if matches!(done, Poll::Ready(Ok(written)) if written >= SMALL_WRITE) {
-            self.activity.touch();
+        if let Poll::Ready(Ok(written)) = done {
+            self.activity.wrote(written);
         }
         self.watch(cx, done)
     }
@@ -155,8 +170,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             [record] => Pin::new(&mut self.io).poll_write(cx, record),
             _ => Pin::new(&mut self.io).poll_write_vectored(cx, bytes),
         };
-        if matches!(done, Poll::Ready(Ok(written)) if written >= SMALL_WRITE) {
-            self.activity.touch();
+        if let Poll::Ready(Ok(written)) = done {
+            self.activity.wrote(written);
         }
         self.watch(cx, done)
     }

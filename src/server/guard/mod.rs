@@ -74,8 +74,7 @@ pub(super) struct Guard<S> {
     stand_in: &'static [u8],
     eof: bool,
     served_one: bool,
-    /// Since when nothing, or only a part of a head, has come.
-    waiting_since: Option<Instant>,
+    /// Since when only a part of a head has come.
     partial_since: Option<Instant>,
     deadline: Deadline,
     farewell: Farewell,
@@ -89,6 +88,7 @@ impl<S> Guard<S> {
         exchange: Arc<Exchange>,
         activity: Arc<Activity>,
     ) -> Self {
+        activity.count_every_write();
         Guard {
             io,
             limits,
@@ -104,7 +104,6 @@ impl<S> Guard<S> {
             stand_in: b"",
             eof: false,
             served_one: false,
-            waiting_since: None,
             partial_since: None,
             deadline: Deadline::default(),
             farewell: Farewell::default(),
@@ -190,8 +189,10 @@ impl<S> Guard<S> {
     }
 
     fn begin(&mut self, head: Head) {
-        self.waiting_since = None;
-        self.partial_since = None;
+        if self.partial_since.take().is_some() || !self.served_one {
+            // It may run for longer than the client may be silent from now on.
+            self.deadline = Deadline::default();
+        }
         self.served_one = true;
         self.upgrade = head.upgrade;
         match head.framing {
@@ -238,7 +239,12 @@ impl<S> Guard<S> {
 
     /// The deadline of waiting for a request, when one runs out: a head that began is answered, silence is not.
     fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(self.phase, Phase::Head) || self.exchange.is_busy() {
+        if !matches!(self.phase, Phase::Head) {
+            return Poll::Pending;
+        }
+        if self.exchange.is_busy() {
+            // Once the answer has left, nobody asks here again before the next request comes.
+            self.deadline.wake_within(self.limits.idle_timeout, cx);
             return Poll::Pending;
         }
         let at = if !self.stashed().is_empty() {
@@ -249,9 +255,8 @@ impl<S> Guard<S> {
             } else {
                 self.limits.header_timeout
             };
-            let since = *self.waiting_since.get_or_insert_with(Instant::now);
             // The last answer may still be on its way to a slow reader.
-            since.max(self.activity.last()) + limit
+            self.activity.last() + limit
         };
         ready!(self.deadline.poll_at(at, cx));
         if self.stashed().is_empty() {

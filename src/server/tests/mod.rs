@@ -180,6 +180,17 @@ impl Server {
         alpn: &str,
         name: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_and(tcp, alpn, name, b"").await
+    }
+
+    /// Sends `first` together with the end of the handshake.
+    pub(super) async fn tls_and(
+        &self,
+        tcp: TcpStream,
+        alpn: &str,
+        name: &str,
+        first: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -190,7 +201,12 @@ impl Server {
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.into()];
         tokio_rustls::TlsConnector::from(Arc::new(config))
-            .connect(ServerName::try_from(name.to_owned()).unwrap(), tcp)
+            .connect_with(
+                ServerName::try_from(name.to_owned()).unwrap(),
+                tcp,
+                // What is written this early is kept until it can be sent.
+                |session| std::io::Write::write_all(&mut session.writer(), first).unwrap(),
+            )
             .await
     }
 

@@ -112,6 +112,19 @@ async fn an_idle_connection_ends_after_its_last_answer() {
     assert_eq!(ends(&mut http1).await, "");
 }
 
+#[tokio::test]
+async fn a_client_whose_request_came_with_its_handshake_is_idle_like_any_other() {
+    let server = Server::start(limits()).await;
+    let tcp = TcpStream::connect(server.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut http1 = server
+        .tls_and(tcp, "http/1.1", "localhost", request)
+        .await
+        .unwrap();
+    read_until(&mut http1, "hello").await;
+    assert_eq!(ends(&mut http1).await, "");
+}
+
 /// HTTP/2 by hand: preface and empty SETTINGS.
 const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
