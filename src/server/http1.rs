@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::body::{ResponseBody, Sending};
 use super::connection::{Context, Draining, handle};
@@ -26,7 +26,7 @@ pub(super) async fn serve<H, S>(
 ) -> hyper::Result<()>
 where
     H: Handler,
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncBufRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.shared.limits;
     let exchange = Arc::new(Exchange::default());
@@ -70,7 +70,7 @@ where
 }
 
 async fn answer<H: Handler>(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     head: Option<Result<Head, Refusal>>,
     flight: Flight,
     exchange: Arc<Exchange>,
@@ -79,8 +79,8 @@ async fn answer<H: Handler>(
     // hyper delivers nothing that the guard did not announce.
     let head = head.unwrap_or(Err(Refusal::bad("the request cannot be read")));
     let upgrade = head.as_ref().is_ok_and(|head| head.upgrade);
-    let mut response = match head.and_then(|head| Ok((origin_form(request, &head)?, head))) {
-        Ok((request, head)) => {
+    let mut response = match head.and_then(|head| origin_form(&mut request, head)) {
+        Ok(head) => {
             let addressed = Addressed {
                 authority: head.authority,
                 target: RawTarget(head.target),
@@ -107,12 +107,12 @@ async fn answer<H: Handler>(
 }
 
 /// hyper leaves an absolute target as it came; handlers see path and query only.
-fn origin_form(mut request: Request<Incoming>, head: &Head) -> Result<Request<Incoming>, Refusal> {
+fn origin_form(request: &mut Request<Incoming>, head: Head) -> Result<Head, Refusal> {
     if request.uri().authority().is_some() {
         *request.uri_mut() = Uri::try_from(&*head.target)
             .map_err(|_| Refusal::bad("the request target cannot be read"))?;
     }
-    Ok(request)
+    Ok(head)
 }
 
 fn close<B>(response: &mut Response<B>) {

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 pub(super) use exchange::{Exchange, Flight};
@@ -269,7 +269,21 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Guard<S> {
+impl<S: AsyncBufRead + Unpin> Guard<S> {
+    /// Reads into the reader's buffer. A head comes in one piece nearly always, and to look at once whether there is more
+    /// costs as much as to look when the reader asks again; of a body, as much is read as there is.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !matches!(self.phase, Phase::Head) {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let piece = ready!(Pin::new(&mut self.io).poll_fill_buf(cx))?;
+        let piece = piece.get(..buf.remaining()).unwrap_or(piece);
+        buf.put_slice(piece);
+        let taken = piece.len();
+        Pin::new(&mut self.io).consume(taken);
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads more into the stash; false at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.taken > 0 {
@@ -284,7 +298,7 @@ impl<S: AsyncRead + Unpin> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+impl<S: AsyncBufRead + Unpin> AsyncRead for Guard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -331,7 +345,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             if this.stashed().is_empty() {
                 // The common case: straight into the reader's buffer, judged in place.
                 let before = buf.filled().len();
-                match Pin::new(&mut this.io).poll_read(cx, buf) {
+                match this.poll_fresh(cx, buf) {
                     Poll::Ready(read) => read?,
                     Poll::Pending => {
                         ready!(this.poll_waited(cx));
