@@ -34,7 +34,6 @@ use crate::body::Body;
 use crate::clock::Timestamp;
 use crate::error::GatewayError;
 use crate::external::{External, Grant};
-use crate::headers::hop_by_hop;
 use crate::observe::access::AccessLine;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Outcome};
 use crate::server::{Addressed, Connection, Handler, Happening, Protocol, RefusedHead};
@@ -101,13 +100,14 @@ struct Trail {
 impl Handler for Gateway {
     async fn handle(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         addressed: Addressed,
         connection: &Arc<Connection>,
     ) -> Response<Body> {
         let started = Instant::now();
         let app = &*self.app;
-        let live = app.live.load();
+        // In full: of the cheaper kind a thread holds eight at once, and requests that wait hold theirs.
+        let live = app.live.load_full();
         let now = app.clock.now();
         let peer = connection.peer.ip().to_canonical();
         let trusted_peer = live.trusted_proxies.contains(peer);
@@ -129,9 +129,8 @@ impl Handler for Gateway {
             own_origin: served.unwrap_or(&live.origin),
         };
         let asked = Asked::of(&request);
-        // Forwarding consumes the request; both of these are cheap to keep (a shared buffer, an inline method).
+        // What answers may take the rest of the request; this is cheap to keep.
         let method = request.method().clone();
-        let uri = request.uri().clone();
         let mut trail = Trail {
             outcome: Outcome::Malformed,
             route: None,
@@ -143,7 +142,7 @@ impl Handler for Gateway {
         };
 
         let mut response = if served.is_some() {
-            serve(&context, request, &asked, &mut trail)
+            serve(&context, &mut request, &asked, &mut trail)
                 .await
                 .unwrap_or_else(|error| {
                     trail.outcome = error.outcome();
@@ -178,7 +177,7 @@ impl Handler for Gateway {
                 protocol: protocol_name(connection.protocol),
                 method: method.as_str(),
                 host,
-                path: uri.path(),
+                path: addressed.target.path(),
                 route: route.map(String::as_str),
                 status,
                 outcome: trail.outcome.text(),
@@ -273,7 +272,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 /// One request from its target to its answer.
 async fn serve(
     context: &Context<'_>,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     asked: &Asked,
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
@@ -284,6 +283,7 @@ async fn serve(
     if endpoints::is_own(target.for_matching()) {
         trail.outcome = Outcome::Own;
         // Boxed, as everything that is rare: its future would make every request's larger, and those are moved about.
+        let request = std::mem::take(request);
         return Box::pin(endpoints::serve(context, request, target, asked, trail)).await;
     }
     let (index, route) = match context
@@ -315,19 +315,19 @@ async fn serve(
         },
     };
     let mut cookies = SessionCookies::Untouched;
-    let mut action = act(context, &decision, route, &target, &request);
+    let mut action = act(context, &decision, route, &target, request);
     if let Action::Renew(renewable) = action {
         (decision, cookies) = Box::pin(renew(context, renewable, request.headers(), trail)).await?;
-        action = act(context, &decision, route, &target, &request);
+        action = act(context, &decision, route, &target, request);
     }
-    if let Decision::SignedIn(subject) = &decision {
-        trail.subject = Some(Arc::clone(subject));
+    if let Decision::SignedIn(subject) = decision {
+        let subject = trail.subject.insert(subject);
         if route.revocation == Revocation::Checked
             && !Box::pin(still_live(context, subject)).await?
         {
-            decision = Decision::Anonymous(AnonymousReason::Revoked);
+            let decision = Decision::Anonymous(AnonymousReason::Revoked);
             cookies = SessionCookies::Untouched;
-            action = act(context, &decision, route, &target, &request);
+            action = act(context, &decision, route, &target, request);
         }
     }
     match action {
@@ -337,8 +337,7 @@ async fn serve(
                 None => Outcome::ForwardedAnonymous,
             };
             // Signed in or not: what a background request's answer says could come after a newer sign-in.
-            let kind = decision::request_kind(request.method(), request.headers());
-            let cookies = cookies.for_kind(kind);
+            let cookies = cookies.for_kind(asked.kind());
             forward(context, permit, request, cookies, trail).await
         }
         Action::Challenge(kind, AnonymousReason::Bearer(refusal)) => {
@@ -511,17 +510,11 @@ fn refusal_word(refusal: RenewalRefusal) -> &'static str {
 async fn forward(
     context: &Context<'_>,
     permit: Permit,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     cookies: SessionCookies,
     trail: &mut Trail,
 ) -> Result<Response<Body>, GatewayError> {
-    let session_end = match permit.subject() {
-        Some(subject) if hop_by_hop::asks_for_websocket(request.headers()) => Some(end_of(
-            context.app.sessions.streams().open(Arc::clone(subject)),
-        )),
-        _ => None,
-    };
-    let subject = permit.subject().map(Arc::clone);
+    let signed_in = permit.subject().is_some();
     let upstream = permit.upstream();
     let dressed = external::dress(context, upstream, request.headers_mut(), trail).await;
     let keys = context.app.sessions.keys();
@@ -534,6 +527,10 @@ async fn forward(
         keys: &keys,
         now: context.now,
     };
+    let session_end = |subject: &Arc<Subject>| {
+        let streams = context.app.sessions.streams();
+        end_of(streams.open(Arc::clone(subject)))
+    };
     let answered = context
         .app
         .upstreams_of(context.connection.worker)
@@ -544,15 +541,16 @@ async fn forward(
         .map_err(|error| GatewayError::Upstream(context.app.upstream_name(upstream), error))?;
     external::answered(context, upstream, dressed, response.headers_mut());
     cookies.apply(context, response.headers_mut());
-    Ok(match subject {
-        Some(subject) if !response.body().is_end_stream() => {
-            let (parts, body) = response.into_parts();
-            let sessions = &context.app.sessions;
-            let body = streams::until_session_ends(body, &parts.headers, sessions, &subject);
-            Response::from_parts(parts, body)
-        }
-        _ => response,
-    })
+    if let Some(subject) = &trail.subject
+        && signed_in
+        && !response.body().is_end_stream()
+    {
+        let body = std::mem::take(response.body_mut());
+        let sessions = &context.app.sessions;
+        *response.body_mut() =
+            streams::until_session_ends(body, response.headers(), sessions, subject);
+    }
+    Ok(response)
 }
 
 /// Resolves when the guard's session is over; holds the guard until then.

@@ -47,6 +47,11 @@ impl Asked {
         }
     }
 
+    /// How the client should be asked to sign in.
+    pub(super) fn kind(self) -> RequestKind {
+        self.kind
+    }
+
     /// Whether a person is looking.
     pub(super) fn person(self) -> bool {
         self.person

@@ -129,6 +129,14 @@ pub struct Authority {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget(pub Box<str>);
 
+impl RawTarget {
+    /// The target without its query.
+    pub fn path(&self) -> &str {
+        let end = memchr::memchr(b'?', self.0.as_bytes());
+        end.and_then(|end| self.0.get(..end)).unwrap_or(&self.0)
+    }
+}
+
 /// Whatever answers requests. A panic in it costs one request (500), never the connection's neighbours.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one well-formed request. The body obeys `body_bytes` and `body_idle_timeout` by itself.

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -16,7 +17,7 @@ use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use crate::auth::Permit;
+use crate::auth::{Permit, Subject};
 use crate::body::{Body, BodyError};
 use crate::deadline::Deadline;
 use crate::headers::hop_by_hop;
@@ -28,9 +29,9 @@ use crate::upstream::{Forwarding, Plan, Settings, UpstreamError, Upstreams, rewr
 pub(super) async fn forward(
     upstreams: &Upstreams,
     permit: Permit,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     context: Forwarding<'_>,
-    session_end: Option<tunnel::SessionEnd>,
+    session_end: impl FnOnce(&Arc<Subject>) -> tunnel::SessionEnd,
 ) -> Result<Response<Body>, UpstreamError> {
     let plan = &upstreams.plan;
     let index = permit.upstream().0;
@@ -38,21 +39,23 @@ pub(super) async fn forward(
     else {
         return Err(UpstreamError::Unconfigured);
     };
-    let (mut parts, body) = request.into_parts();
-    let client_upgrade = if parts.method == Method::GET
-        && parts.version == Version::HTTP_11
-        && body.is_end_stream()
-        && hop_by_hop::asks_for_websocket(&parts.headers)
+    // Only an upgrade request has the extension, so that others are not searched for more.
+    let client_upgrade = if request.extensions().get::<OnUpgrade>().is_some()
+        && *request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && hop_by_hop::asks_for_websocket(request.headers())
     {
-        parts.extensions.remove::<OnUpgrade>()
+        request.extensions_mut().remove::<OnUpgrade>()
     } else {
         None
     };
-    let headers = &mut parts.headers;
-    let cleaned = rewrite::clean(headers, plan, &context);
-    let target = rewrite::target(parts.uri, &permit)?;
+    let body = std::mem::take(request.body_mut());
+    let mut headers = std::mem::take(request.headers_mut());
+    let (method, uri) = (request.method(), request.uri());
+    let cleaned = rewrite::clean(&mut headers, plan, &context);
     let (body, watch) = if body.is_end_stream() {
-        if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         } else if headers
             .get(CONTENT_LENGTH)
@@ -74,12 +77,13 @@ pub(super) async fn forward(
         permit: &permit,
         context: &context,
         cleaned,
-        method: parts.method,
-        target: Uri::from(target),
+        method,
+        uri,
     };
     match client_upgrade {
         Some(client) => {
-            let request = outgoing.with(parts.headers, body, true)?;
+            let session_end = permit.subject().map(session_end);
+            let request = outgoing.with(headers, body, true)?;
             // Boxed: rare, and its future is part of that of every request.
             Box::pin(websocket(
                 upstreams,
@@ -91,18 +95,7 @@ pub(super) async fn forward(
             ))
             .await
         }
-        None => {
-            ordinary(
-                upstreams,
-                settings,
-                pool,
-                &outgoing,
-                parts.headers,
-                body,
-                watch,
-            )
-            .await
-        }
+        None => ordinary(upstreams, settings, pool, &outgoing, headers, body, watch).await,
     }
 }
 
@@ -112,8 +105,9 @@ struct Outgoing<'a> {
     permit: &'a Permit,
     context: &'a Forwarding<'a>,
     cleaned: rewrite::Cleaned,
-    method: Method,
-    target: Uri,
+    method: &'a Method,
+    /// As the client sent it.
+    uri: &'a Uri,
 }
 
 impl Outgoing<'_> {
@@ -135,7 +129,7 @@ impl Outgoing<'_> {
         )?;
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
+        *request.uri_mut() = Uri::from(rewrite::target(self.uri, self.permit)?);
         *request.headers_mut() = headers;
         Ok(request)
     }

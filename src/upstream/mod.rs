@@ -23,8 +23,8 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use rustls::RootCertStore;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Permit;
 use crate::auth::keyset::{KeyError, KeySet};
+use crate::auth::{Permit, Subject};
 use crate::body::{Body, BodyError};
 use crate::clock::Timestamp;
 use crate::headers::forwarded::Hop;
@@ -252,13 +252,14 @@ impl Upstreams {
     }
 
     /// Sends the request where the permit leads, along the very target it was given for, and returns the answer as soon as
-    /// its head is there; both bodies stream. `session_end` resolves when the session is over; a tunnel ends with it.
+    /// its head is there; both bodies stream. Headers and body are taken out of the request. A tunnel ends with its session: `session_end` is called for one only,
+    /// and what it returns resolves when the session is over.
     pub fn forward<'a>(
         &'a self,
         permit: Permit,
-        request: Request<Body>,
+        request: &'a mut Request<Body>,
         context: Forwarding<'a>,
-        session_end: Option<SessionEnd>,
+        session_end: impl FnOnce(&Arc<Subject>) -> SessionEnd + Send + 'a,
     ) -> impl Future<Output = Result<Response<Body>, UpstreamError>> + Send + 'a {
         forward::forward(self, permit, request, context, session_end)
     }

@@ -117,10 +117,10 @@ fn write_identity(
 }
 
 /// The judged target as a URI, byte for byte; the client's own URI is used again when it is the same text.
-pub(super) fn target(received: Uri, permit: &Permit) -> Result<PathAndQuery, UpstreamError> {
+pub(super) fn target(received: &Uri, permit: &Permit) -> Result<PathAndQuery, UpstreamError> {
     let judged = permit.target().as_str();
-    match received.into_parts().path_and_query {
-        Some(same) if same.as_str() == judged => Ok(same),
+    match received.path_and_query() {
+        Some(same) if same.as_str() == judged => Ok(same.clone()),
         _ => {
             let built = PathAndQuery::try_from(judged).map_err(|_| UpstreamError::Target)?;
             // `http` cuts what it takes for a fragment; such a text must not travel on in another meaning.

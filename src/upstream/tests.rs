@@ -239,7 +239,7 @@ impl Bench {
     async fn send_as(
         &self,
         signed_in: bool,
-        request: Request<Body>,
+        mut request: Request<Body>,
         session_end: Option<SessionEnd>,
     ) -> Result<Response<Body>, UpstreamError> {
         let permit = self.permit(signed_in, &request);
@@ -250,13 +250,17 @@ impl Bench {
             keys: &self.keys,
             now: NOW,
         };
+        let session_end = |_: &Arc<Subject>| -> SessionEnd {
+            session_end.unwrap_or_else(|| Box::pin(std::future::pending()))
+        };
         fn is_send<T: Send>(future: T) -> T {
             future
         }
-        let forwarding = is_send(
-            self.upstreams
-                .forward(permit, request, context, session_end),
-        );
+        let forwarding =
+            is_send(
+                self.upstreams
+                    .forward(permit, &mut request, context, session_end),
+            );
         // It is moved for every request: what is rare and large belongs in a box of its own.
         let size = std::mem::size_of_val(&forwarding);
         assert!(size < 4096, "the future of a request grew to {size} bytes");
