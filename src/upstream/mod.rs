@@ -252,8 +252,8 @@ impl Upstreams {
     }
 
     /// Sends the request where the permit leads, along the very target it was given for, and returns the answer as soon as
-    /// its head is there; both bodies stream. Headers and body are taken out of the request. A tunnel ends with its session: `session_end` is called for one only,
-    /// and what it returns resolves when the session is over.
+    /// its head is there; both bodies stream. Headers and body are taken out of the request. A tunnel ends with its
+    /// session: `session_end` is called for one only, and what it returns resolves when the session is over.
     pub fn forward<'a>(
         &'a self,
         permit: Permit,
