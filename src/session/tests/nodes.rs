@@ -157,6 +157,31 @@ async fn a_feed_that_was_lost_and_regained_missed_nothing() {
     );
 }
 
+/// A node that died after it had marked the record and before it told anybody.
+#[tokio::test]
+async fn an_end_that_nobody_was_told_of_is_told_by_whoever_meets_it() {
+    let (one, other) = two().await;
+    let pair = one.begin().await;
+    let mark = async |at: Timestamp| {
+        let stored = one.store.inner.session(&pair.session).await;
+        let stored = stored.unwrap().unwrap();
+        let record = SessionRecord {
+            revoked_at: Some(at),
+            ..stored.record
+        };
+        let marked = one.store.inner.replace_session(&record, stored.revision);
+        assert!(matches!(marked.await.unwrap(), Replaced::Committed(_)));
+    };
+    // So long ago that no access token of before is left: nobody has to know.
+    mark(one.now().minus(settings().outlived())).await;
+    assert_eq!(name(&one.renew(&pair).await), refused(Refusal::Revoked));
+    assert!(matches!(one.check(&pair), AccessFinding::Valid(_)));
+    mark(one.now()).await;
+    assert_eq!(name(&one.renew(&pair).await), refused(Refusal::Revoked));
+    assert!(is_revoked(&one, &pair));
+    until("the other node knows", async || is_revoked(&other, &pair)).await;
+}
+
 /// What the model of the rotation rule found: a store that fails over and loses the end of a session would let its refresh
 /// token work again, once no node remembers.
 #[tokio::test]
