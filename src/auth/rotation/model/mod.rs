@@ -266,7 +266,7 @@ fn clocks_may_differ_by_a_third_of_the_window_if_messages_take_a_sixth() {
 }
 
 #[test]
-#[ignore = "long: larger bounds, minutes and some gigabytes"]
+#[ignore = "long: larger bounds, millions of states"]
 fn larger_worlds_of_an_honest_browser() {
     let (roams, failovers, two_phases) = (true, true, true);
     let tabs = 3;
@@ -291,7 +291,7 @@ fn larger_worlds_of_an_honest_browser() {
 }
 
 #[test]
-#[ignore = "long: larger bounds, minutes and some gigabytes"]
+#[ignore = "long: larger bounds, millions of states"]
 fn larger_worlds_with_a_thief() {
     let one_tab = Bounds { tabs: 1, ..PLAIN };
     for thief in [Thief::Elsewhere, Thief::Hoarder] {
