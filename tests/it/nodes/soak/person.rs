@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use super::world::{Entry, Random, World};
 use crate::harness::browser::{Browser, Jar, as_fetch, sign_in_form, sign_out_form};
@@ -15,6 +16,9 @@ use crate::harness::{ACCESS, Ask, PASSWORD};
 
 /// Trying again for longer than this is no service.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A request that is under way for longer than the grace of 30 s may end its session (it carries a spent token); this is
+/// where that begins, seen from here.
+const STALLED: Duration = Duration::from_secs(20);
 
 pub struct Person {
     world: Arc<World>,
@@ -24,9 +28,18 @@ pub struct Person {
     session: String,
     lines: Vec<Option<(SocketAddr, H2)>>,
     thief: Option<Thief>,
+    /// A request of this session was under way for so long that the contract keeps nobody signed in: the machine stood still.
+    stalled: bool,
     number: u64,
     /// What it asked and heard lately, for whoever has to find out why its session ended.
     diary: VecDeque<Entry>,
+}
+
+/// A request under way.
+struct Sent {
+    node: usize,
+    target: &'static str,
+    at: Instant,
 }
 
 struct Thief {
@@ -45,6 +58,7 @@ impl Person {
             session: String::new(),
             lines: world.processes.iter().map(|_| None).collect(),
             thief: None,
+            stalled: false,
             world: Arc::clone(world),
             random,
             number,
@@ -96,6 +110,7 @@ impl Person {
             assert!(started.elapsed() < PATIENCE, "nobody can sign in");
         }
         self.session = self.browser.session();
+        self.stalled = false;
     }
 
     /// A few seconds of somebody's day: pages with several requests at once, now and then a renewal, an answer that is
@@ -110,22 +125,20 @@ impl Person {
                 self.browser.drop_cookie(ACCESS);
             }
             let lost = self.random.percent(10);
-            let mut tabs = Vec::new();
+            // The jar of this moment goes along with each; the answers' cookies go into it unless they are lost.
+            let mut under_way = FuturesUnordered::new();
             for _ in 0..1 + self.random.below(3) {
-                let line = self.line().await;
-                let target = ["/whoami", "/page/whoami", "/.auth/me"][self.random.below(3)];
-                tabs.push((line, target));
+                under_way.extend(self.request().await);
             }
-            let answers = join_all(tabs.into_iter().map(async |(line, target)| {
-                let (node, line) = line?;
-                let ask = as_fetch(Ask::get(target));
-                // The jar of this moment goes along; the answer's cookies go into it unless they are lost.
-                let dressed = self.browser.dress(ask);
-                Some((node, target, self.world.ask(&line, dressed).await))
-            }))
-            .await;
-            for (node, target, answer) in answers.into_iter().flatten() {
-                self.take(node, target, answer, lost);
+            // Whoever has its answer goes on, while requests of before are still on their way.
+            let mut more = if lost { 0 } else { self.random.below(3) };
+            while let Some((sent, answer)) = under_way.next().await {
+                self.stalled |= sent.at.elapsed() > STALLED;
+                let went_well = self.take(sent.node, sent.target, answer, lost).is_some();
+                if went_well && more > 0 {
+                    more -= 1;
+                    under_way.extend(self.request().await);
+                }
             }
             if lost {
                 self.world.counts.lost.fetch_add(1, Ordering::SeqCst);
@@ -135,6 +148,25 @@ impl Person {
         if self.thief.is_none() && self.random.percent(2) {
             self.sign_out().await;
         }
+    }
+
+    /// A request with the jar of this moment, which takes its time on the way; nothing when its node is down.
+    async fn request(
+        &mut self,
+    ) -> Option<impl Future<Output = (Sent, Result<Answer, Lost>)> + use<>> {
+        let (node, line) = self.line().await?;
+        let target = ["/whoami", "/page/whoami", "/.auth/me"][self.random.below(3)];
+        let dressed = self.browser.dress(as_fetch(Ask::get(target)));
+        let on_its_way = match self.random.percent(50) {
+            true => Duration::from_millis(self.random.below(1500) as u64),
+            false => Duration::ZERO,
+        };
+        let (world, at) = (Arc::clone(&self.world), Instant::now());
+        Some(async move {
+            tokio::time::sleep(on_its_way).await;
+            let answer = world.ask(&line, dressed).await;
+            (Sent { node, target, at }, answer)
+        })
     }
 
     /// Notes what was asked and what came of it.
@@ -192,7 +224,11 @@ impl Person {
     /// The session is over: right if a thief has it, and then for both; wrong otherwise.
     async fn found(&mut self) {
         let Some(thief) = self.thief.take() else {
-            self.fail("a session was ended by nobody");
+            if !self.stalled {
+                self.fail("a session was ended by nobody");
+            }
+            self.world.counts.stalled.fetch_add(1, Ordering::SeqCst);
+            return self.sign_in().await;
         };
         self.world.counts.found.fetch_add(1, Ordering::SeqCst);
         for node in 0..self.world.processes.len() {
@@ -320,7 +356,7 @@ impl Person {
             }
             401 => {
                 self.write(&format!("{target} of node {node}"), "401");
-                if self.thief.is_none() {
+                if self.thief.is_none() && !self.stalled {
                     self.fail("signed out without a thief");
                 }
             }

@@ -4,12 +4,16 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::harness::browser::{Browser, claims};
 use crate::harness::client::{Answer, H2, Lost};
 use crate::harness::gateway::{Gateway, Log};
 use crate::harness::{Ask, Nodes};
+
+/// An answer that takes longer says that too many people are about: what the faults hold up is answered after a second.
+const TOO_SLOW: Duration = Duration::from_secs(3);
+const LEAST_AT_ONCE: usize = 4;
 
 pub struct World {
     pub nodes: Nodes,
@@ -22,7 +26,7 @@ pub struct World {
     pub users: Vec<String>,
     pub counts: Counts,
     /// How long the slowest answer of late took, in milliseconds.
-    pub slowest: AtomicU64,
+    slowest: AtomicU64,
     blows: Mutex<Vec<String>>,
     /// Which refresh token belongs to which generation of which session.
     issued: Mutex<HashMap<(String, u64), String>>,
@@ -47,6 +51,8 @@ pub struct Counts {
     pub kills: AtomicUsize,
     pub thieves: AtomicUsize,
     pub found: AtomicUsize,
+    /// Signed out by a request that the machine held up for longer than the contract allows.
+    pub stalled: AtomicUsize,
 }
 
 impl World {
@@ -107,6 +113,15 @@ impl World {
         let millis = u64::try_from(asked.elapsed().as_millis()).unwrap();
         self.slowest.fetch_max(millis, Ordering::SeqCst);
         answer
+    }
+
+    /// How many of `all` may be about at once, after so many were.
+    pub fn room_for(&self, at_once: usize, all: usize) -> usize {
+        let slowest = Duration::from_millis(self.slowest.swap(0, Ordering::SeqCst));
+        match slowest > TOO_SLOW {
+            true => (at_once / 2).max(LEAST_AT_ONCE),
+            false => (at_once + at_once / 2).min(all),
+        }
     }
 
     /// By the nodes' clock, as their log lines have it.
