@@ -1,4 +1,4 @@
-//! R13: the wall clock is stepped under the running gateway (libfaketime; timers run on). Nobody is signed out who is not
+//! R13: the wall clock is stepped under the running gateway (timers run on). Nobody is signed out who is not
 //! over, nothing that was over comes back, and operators are told.
 
 use std::sync::Arc;

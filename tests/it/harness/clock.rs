@@ -1,17 +1,33 @@
-//! A wall clock that the test moves under the unmodified binary, by libfaketime (Debian's package `faketime`).
+//! A wall clock that the test moves under the unmodified binary, by a small library that is preloaded (tests/clock), compiled
+//! at its first use.
 //!
 //! Only the wall clock moves: timers run on the monotonic clock, as they must.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const LIBRARIES: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/faketime/libfaketime.so.1",
-];
+/// The compiled library.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        // In the build's folder: a test binary that is killed leaves nothing elsewhere.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = folder.path().join("wallclock.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clock/wallclock.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .args([&path, &source])
+            .status()
+            .expect("a C compiler is installed");
+        assert!(compiled.success(), "{}", source.display());
+        (folder, path)
+    });
+    path
+}
 
 pub struct WallClock {
     file: PathBuf,
@@ -44,22 +60,15 @@ impl WallClock {
             ahead: Mutex::new(0),
             _folder: None,
         };
-        clock.write(0);
+        std::fs::write(&clock.file, [0; 16]).unwrap();
         clock
     }
 
     /// Puts `command` under this clock.
     pub fn govern(&self, command: &mut Command) {
-        let library = LIBRARIES
-            .iter()
-            .find(|library| Path::new(library).exists())
-            .expect("libfaketime is installed (apt-get install faketime; scripts/test does it)");
         command
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("NO_FAKE_STAT", "1");
+            .env("LD_PRELOAD", library())
+            .env("TEST_CLOCK", &self.file);
     }
 
     /// Moves it forward.
@@ -85,9 +94,11 @@ impl WallClock {
         i64::try_from(real.as_millis()).unwrap() + *self.ahead.lock().unwrap()
     }
 
+    /// The number twice, the second first: see the library.
     fn write(&self, ahead: i64) {
-        let next = self.file.with_extension("next");
-        std::fs::write(&next, format!("{:+}s\n", ahead as f64 / 1000.0)).unwrap();
-        std::fs::rename(&next, &self.file).unwrap();
+        let number = ahead.to_ne_bytes();
+        let file = File::options().write(true).open(&self.file).unwrap();
+        file.write_all_at(&number, 8).unwrap();
+        file.write_all_at(&number, 0).unwrap();
     }
 }
