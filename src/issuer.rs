@@ -9,8 +9,8 @@ mod remote;
 use crate::auth::foreign_keys::ForeignKeysError;
 use crate::outbound::OutboundError;
 
-pub use discovery::{Metadata, MetadataError, discover};
-pub use remote::{Fetched, Location, RemoteKeys, Settings, Stats};
+pub use discovery::{Metadata, MetadataError, discover, document};
+pub use remote::{Fetched, Location, RemoteKeys, Settings, Stats, keys_at};
 
 /// Why an issuer's metadata or keys cannot be had. Names hosts, members and reasons, never content.
 #[derive(Debug, thiserror::Error)]

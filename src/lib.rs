@@ -12,7 +12,7 @@
 //! 8. [`outbound`] is how the gateway itself calls others, and [`issuer`] keeps the keys of those whose tokens it believes.
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
-//! running gateway through [`control`] and on [`accounts`]; [`admin`], [`audit`] and
+//! running gateway through [`control`] and on [`accounts`], and asks others by [`online`]; [`admin`], [`audit`] and
 //! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`patience`], `token_cache` and [`units`] are leaves.
 
 pub mod accounts;
@@ -35,6 +35,7 @@ pub mod headers;
 pub mod issuer;
 pub mod login;
 pub mod observe;
+pub mod online;
 pub mod outbound;
 pub mod patience;
 pub mod server;

@@ -5,6 +5,14 @@
 use std::fmt;
 use std::time::Duration;
 
+/// `1 session`, `2 sessions`.
+pub fn count(number: usize, word: &str) -> String {
+    match number {
+        1 => format!("1 {word}"),
+        _ => format!("{number} {word}s"),
+    }
+}
+
 /// Why a text with a unit could not be read; the message names what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::observe::say;
 use crate::server::tls;
 use crate::store;
-use crate::units::format_duration;
+use crate::units::{count, format_duration};
 
 /// What is said at start, taken from the configuration before it is consumed.
 pub(super) struct Summary {
@@ -101,13 +101,5 @@ impl Summary {
                 self.source.display()
             );
         }
-    }
-}
-
-/// `1 certificate`, `2 certificates`.
-fn count(number: usize, word: &str) -> String {
-    match number {
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
     }
 }

@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Purpose, Report};
 use crate::observe::say;
+use crate::units::count;
 
 /// A reverse-proxy auth gateway: put it in front of any app and the app has sign-in.
 #[derive(Debug, Parser)]
@@ -112,14 +113,6 @@ fn print_bytes(bytes: &[u8]) -> ExitCode {
 
 fn print_text(text: &str) -> ExitCode {
     print_bytes(text.as_bytes())
-}
-
-/// `1 session`, `2 sessions`.
-fn count(number: usize, word: &str) -> String {
-    match number {
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
-    }
 }
 
 /// A moment in UTC, to the second.

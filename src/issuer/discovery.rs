@@ -120,14 +120,23 @@ pub async fn discover(
     issuer: &str,
     limits: Limits,
 ) -> Result<Metadata, IssuerError> {
+    let found = document(outbound, issuer, limits).await?;
+    Ok(Metadata::read(&found, issuer)?)
+}
+
+/// The document itself, unjudged: [`Metadata::read`] judges it.
+pub async fn document(
+    outbound: &Outbound,
+    issuer: &str,
+    limits: Limits,
+) -> Result<Bytes, IssuerError> {
     let [openid, oauth] = documents(issuer)?;
-    let found = match get(outbound, "metadata", &openid, limits).await {
+    match get(outbound, "metadata", &openid, limits).await {
         Err(IssuerError::Status { status: 404, .. }) => {
             get(outbound, "metadata", &oauth, limits).await
         }
         other => other,
-    };
-    Ok(Metadata::read(&found?, issuer)?)
+    }
 }
 
 /// One document. Anything but 200 is no document.

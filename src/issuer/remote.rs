@@ -223,10 +223,9 @@ impl RemoteKeys {
                 (Some(metadata), place)
             }
         };
-        let bytes = discovery::get(&self.outbound, "keys", &place.to_string(), *limits).await?;
         Ok(Fetched {
             metadata,
-            keys: ForeignKeys::from_jwks(&bytes, algorithms)?,
+            keys: keys_at(&self.outbound, &place, algorithms, *limits).await?,
             at: Instant::now(),
         })
     }
@@ -251,6 +250,17 @@ impl RemoteKeys {
             }
         }
     }
+}
+
+/// The key set at a place, once.
+pub async fn keys_at(
+    outbound: &Outbound,
+    place: &Uri,
+    algorithms: &[Algorithm],
+    limits: Limits,
+) -> Result<ForeignKeys, IssuerError> {
+    let bytes = discovery::get(outbound, "keys", &place.to_string(), limits).await?;
+    Ok(ForeignKeys::from_jwks(&bytes, algorithms)?)
 }
 
 /// A fetch under way; however it ends, those who wait are told.

@@ -205,16 +205,10 @@ impl Upstreams {
             .iter()
             .flat_map(|upstream| &upstream.endpoints)
             .any(|endpoint| matches!(endpoint, Endpoint::Https { .. }));
-        let mut roots = None;
-        if needs_tls {
-            let mut store = RootCertStore::empty();
-            let found = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(found.certs);
-            if store.is_empty() {
-                return Err(SetupError::NoRoots);
-            }
-            roots = Some(store);
-        }
+        let roots = match needs_tls {
+            true => Some(system_roots()?),
+            false => None,
+        };
         Self::with_roots(settings, origin, tunnels, roots)
     }
 
@@ -271,5 +265,31 @@ impl Upstreams {
                 upstream.endpoints.iter().map(ToString::to_string).collect();
             format!("{} -> {}", upstream.name, endpoints.join(", "))
         })
+    }
+}
+
+/// Whether an endpoint takes connections, as far as a request would find out: TLS included, nothing is asked. For
+/// `vestibule check --online`.
+pub async fn reach(endpoint: &Endpoint, patience: Duration) -> io::Result<()> {
+    let tls = match endpoint {
+        Endpoint::Https { .. } => {
+            let roots = system_roots().map_err(io::Error::other)?;
+            Some(connect::Tls::new(roots).map_err(io::Error::other)?)
+        }
+        _ => None,
+    };
+    let connecting = connect::connect(endpoint, tls.as_ref(), connect::Purpose::Requests);
+    tokio::time::timeout(patience, connecting)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map(drop)
+}
+
+fn system_roots() -> Result<RootCertStore, SetupError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match store.is_empty() {
+        true => Err(SetupError::NoRoots),
+        false => Ok(store),
     }
 }

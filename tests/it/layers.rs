@@ -67,6 +67,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "accounts", "audit", "auth", "store", "session", "login", "clock", "units",
         ],
     ),
+    // Asks by the engines' own ways of asking; judges nothing that they judge.
+    (
+        "online",
+        &[
+            "auth", "bearer", "config", "external", "issuer", "login", "outbound", "store",
+            "upstream", "clock", "units",
+        ],
+    ),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

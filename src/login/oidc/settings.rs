@@ -133,11 +133,11 @@ pub struct ClaimPaths {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// An OpenID provider called `corp`.
-    pub(in crate::login::oidc) fn openid() -> Settings {
+    pub(crate) fn openid() -> Settings {
         Settings {
             name: "corp".to_owned(),
             display_name: "Corp".to_owned(),
@@ -169,7 +169,7 @@ pub(super) mod tests {
     }
 
     /// An OAuth 2 service called `hub`.
-    pub(in crate::login::oidc) fn oauth2() -> Settings {
+    pub(crate) fn oauth2() -> Settings {
         Settings {
             name: "hub".to_owned(),
             kind: Kind::OAuth2(Endpoints {

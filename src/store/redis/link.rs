@@ -79,6 +79,12 @@ impl Link {
         self.within(async |wire| wire.send(command).await).await
     }
 
+    /// Sends a command that names no key to whom `key` belongs.
+    pub(super) async fn send_beside(&self, command: &Cmd, key: &str) -> Result<Value, StoreError> {
+        self.within(async |wire| wire.send_beside(command.clone(), key).await)
+            .await
+    }
+
     /// Runs a script; its two numbers.
     pub(super) async fn run(
         &self,
@@ -132,9 +138,7 @@ impl Link {
         let mut command = redis::cmd("WAIT");
         let patience = u64::try_from(REPLICAS.as_millis()).unwrap_or(u64::MAX);
         command.arg(self.replicas).arg(patience);
-        let answer = self
-            .within(async |wire| wire.send_beside(command.clone(), key).await)
-            .await?;
+        let answer = self.send_beside(&command, key).await?;
         match redis::from_redis_value::<usize>(answer) {
             Ok(confirmed) if confirmed >= self.replicas => Ok(()),
             Ok(confirmed) => Err(StoreError::Unavailable(format!(

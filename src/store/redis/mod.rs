@@ -13,6 +13,8 @@ mod feed;
 #[cfg(feature = "redis")]
 mod link;
 #[cfg(feature = "redis")]
+mod look;
+#[cfg(feature = "redis")]
 mod names;
 #[cfg(feature = "redis")]
 mod scripts;
@@ -33,7 +35,29 @@ use crate::units::Secret;
 
 pub use address::Address;
 #[cfg(feature = "redis")]
+pub use look::look;
+#[cfg(feature = "redis")]
 pub use store::Redis;
+
+/// A build without it cannot ask.
+#[cfg(not(feature = "redis"))]
+#[allow(clippy::unused_async, reason = "the same shape as with it")]
+pub async fn look(_: Settings) -> Result<Option<Look>, crate::store::StoreError> {
+    Err(crate::store::StoreError::Unavailable(
+        "this build has no Redis store".to_owned(),
+    ))
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its name and version.
+    pub server: String,
+    /// Whether its data outlives a restart (`appendonly`).
+    pub append_only: Option<bool>,
+    /// What it does when its memory is full (`maxmemory-policy`).
+    pub eviction: Option<String>,
+}
 
 /// How the store is reached.
 #[derive(Clone, Debug)]

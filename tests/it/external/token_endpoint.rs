@@ -5,9 +5,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{
-    ACCESS, CLIENT_SECRET, REFRESH, Service, aside, cookie_of, outlive, signed_in, touches,
+    ACCESS, CLIENT_SECRET, REFRESH, ROUTES, Service, aside, cookie_of, outlive, signed_in, touches,
 };
+use crate::harness::Gateway;
 use crate::harness::wait::until;
+use crate::oidc::online::asked;
 
 impl Service {
     fn endpoint(&self, client: &str) -> String {
@@ -129,4 +131,50 @@ async fn a_refused_grant_is_a_challenge_and_a_refused_client_is_the_operators_to
     );
     assert!(!touches(&answer), "the endpoint said nothing about cookies");
     assert!(!CLIENT_SECRET.is_empty() && gateway.logged(&["s3cret"]).is_empty());
+}
+
+#[tokio::test]
+async fn check_online_finds_the_endpoint_and_spends_nothing() {
+    const TABLE: &str = "[external]";
+    let service = Service::start().await;
+    let alice_of = service.gateway("").run();
+    let alice = signed_in(&alice_of, "alice").await;
+    service.forget().await;
+    let addr = service.addr;
+    let check = |external: String| async move {
+        asked(&Gateway::at(addr).login(&external).routes(ROUTES)).await
+    };
+    let found = check(service.external("")).await;
+    assert_eq!(found.code(), 0, "{}", found.words);
+    found.tells(
+        TABLE,
+        "good",
+        &["refresh_url: ", "/auth/refresh", "status 401"],
+    );
+    let client = |file: &str| {
+        format!(
+            "client_id = \"gateway\"\nclient_secret_file = {:?}",
+            service.file(file)
+        )
+    };
+    let found = check(service.endpoint(&client("client"))).await;
+    assert_eq!(found.code(), 0, "{}", found.words);
+    found.tells(TABLE, "good", &["client: ", "\"gateway\" is accepted"]);
+    std::fs::write(service.file("wrong"), "not the secret").unwrap();
+    let found = check(service.endpoint(&client("wrong"))).await;
+    assert_eq!((found.code(), found.problems()), (2, 1), "{}", found.words);
+    found.tells(
+        TABLE,
+        "problem",
+        &["client: ", "\"gateway\" is not accepted"],
+    );
+    let nowhere = service.external("").replace("/auth/refresh", "/page");
+    let found = check(nowhere).await;
+    assert_eq!(found.code(), 0, "{}", found.words);
+    // This app has a page for everything.
+    found.tells(TABLE, "warning", &["refresh_url: ", "/page", "status 200"]);
+    // Nobody's sign-in was touched by any of that.
+    assert_eq!(service.ended().await, (0, 0));
+    outlive(&alice_of, &service).await;
+    assert_eq!(aside(&alice, "/data").await.status, 200);
 }

@@ -3,6 +3,7 @@
 mod backchannel;
 mod journey;
 mod logout;
+pub mod online;
 mod renewal;
 mod sign_in;
 mod the_providers;

@@ -1,0 +1,91 @@
+//! What a gateway mostly has near it: the shared store and the upstreams. Must not write to either.
+
+use std::time::Duration;
+
+use super::{Finding, Section, Verdict};
+use crate::store::redis;
+use crate::upstream::{self, Settings};
+
+/// Longest time for a connection to an upstream.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Asks a shared store what it is.
+pub(super) async fn store(settings: &redis::Settings) -> Section {
+    let place = settings.address.to_string();
+    let findings = match redis::look(settings.clone()).await {
+        Err(error) => vec![Finding::of(
+            Verdict::Problem,
+            format!("{place}: {error}"),
+            "compare the address, user, password and `store.ca`; is it running, and may this machine reach it?",
+        )],
+        Ok(found) => judge(&place, found),
+    };
+    Section::new("[store]".to_owned(), findings)
+}
+
+fn judge(place: &str, found: Option<redis::Look>) -> Vec<Finding> {
+    let Some(found) = found else {
+        return vec![Finding::of(
+            Verdict::Note,
+            format!("{place} answers; its user may not ask what it is (INFO)"),
+            "compare appendonly and maxmemory-policy by hand, or give the user +info",
+        )];
+    };
+    let mut findings = vec![Finding::good(format!("{place} answers: {}", found.server))];
+    if found.append_only == Some(false) {
+        findings.push(Finding::of(
+            Verdict::Warning,
+            "its data is in memory alone: a restart signs everybody out and forgets what was revoked".to_owned(),
+            "set appendonly yes and appendfsync always",
+        ));
+    }
+    if let Some(policy) = found.eviction.filter(|policy| policy != "noeviction") {
+        findings.push(Finding::of(
+            Verdict::Warning,
+            format!("when its memory is full it throws sessions and revocations away (maxmemory-policy {policy})"),
+            "set maxmemory-policy noeviction",
+        ));
+    }
+    findings
+}
+
+/// Connects to each place of an upstream. An app that is not up yet is no fault of the configuration.
+pub(super) async fn upstream(settings: &Settings) -> Section {
+    let patience = settings.connect_timeout.min(CONNECT);
+    let asked = settings.endpoints.iter().map(async |endpoint| {
+        match upstream::reach(endpoint, patience).await {
+            Ok(()) => Finding::good(format!("{endpoint} takes connections")),
+            Err(error) => Finding::of(
+                Verdict::Warning,
+                format!("{endpoint} cannot be connected to: {error}"),
+                "requests get 502 until it is there: is it running, and is that its address?",
+            ),
+        }
+    });
+    let findings = futures_util::future::join_all(asked).await;
+    Section::new(format!("[[upstream]] {}", settings.name), findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_forgets_is_a_warning() {
+        let look = |append_only, eviction: &str| redis::Look {
+            server: "Redis 7.0.15".to_owned(),
+            append_only,
+            eviction: Some(eviction.to_owned()),
+        };
+        let warnings = |found| {
+            let all = judge("redis://cache:6379", found);
+            all.iter()
+                .filter(|one| one.verdict == Verdict::Warning)
+                .count()
+        };
+        assert_eq!(warnings(Some(look(Some(true), "noeviction"))), 0);
+        assert_eq!(warnings(Some(look(Some(false), "noeviction"))), 1);
+        assert_eq!(warnings(Some(look(None, "allkeys-lru"))), 1);
+        assert_eq!(warnings(None), 0);
+    }
+}
