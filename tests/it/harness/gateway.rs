@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -554,6 +554,15 @@ pub fn add_accounts(file: &Path) {
     }
 }
 
+/// The program under test; with `VESTIBULE_FORMER` = the binary of a former version, every other start is that one: how
+/// versions get on with each other on one store is tried that way.
+fn next_binary() -> std::ffi::OsString {
+    static STARTS: AtomicUsize = AtomicUsize::new(0);
+    std::env::var_os("VESTIBULE_FORMER")
+        .filter(|_| STARTS.fetch_add(1, Ordering::Relaxed) % 2 == 1)
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_vestibule").into())
+}
+
 /// Starts `vestibule run` and waits for its first `listening on https://…`.
 fn spawn(
     folder: &Path,
@@ -561,7 +570,7 @@ fn spawn(
     clock: Option<&WallClock>,
     logs: &Log,
 ) -> (Child, SocketAddr, SocketAddr) {
-    let binary = env!("CARGO_BIN_EXE_vestibule");
+    let binary = next_binary();
     let mut command = match setup.under.split_first() {
         Some((program, arguments)) => {
             let mut command = Command::new(program);
