@@ -107,7 +107,7 @@ pub(super) fn check(
     let log = log_settings(&reader, &root.section("log"));
     let useful_groups = groups::useful(&routes, &upstreams);
     for provider in &mut providers {
-        provider.useful_groups.clone_from(&useful_groups);
+        provider.useful_groups = groups::with_those_of(&provider.allow, useful_groups.as_ref());
     }
 
     Some(Config {

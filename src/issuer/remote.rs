@@ -1,7 +1,8 @@
 //! The keys of one issuer, from its key set's URL: fetched at the start, refreshed in the background, swapped whole.
 //!
 //! A fetch is a task of its own; nobody holds a lock while it runs, and a caller that goes away does not stop it. A token
-//! with an unknown key makes at most one fetch in [`Settings::interval`], however many such tokens come.
+//! with an unknown key makes at most one fetch in [`Settings::interval`], however many such tokens come; one that the issuer handed
+//! over itself at most one in [`Settings::floor`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -39,6 +40,9 @@ pub struct Settings {
     pub refresh: Duration,
     /// Shortest time between the beginning of a fetch and one that an unknown key causes.
     pub interval: Duration,
+    /// The same of a fetch that nobody but the issuer can cause: by a token that it handed over itself, or by being away when
+    /// there are no keys yet.
+    pub floor: Duration,
     /// Longest time that a caller waits for a fetch.
     pub wait: Duration,
     /// What one call may cost.
@@ -46,7 +50,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual pace: fresh every 15 minutes, unknown keys at most every 30 s, 3 s of waiting.
+    /// The usual pace: fresh every 15 minutes, unknown keys at most every 30 s, by the issuer's own doing every 3 s; 3 s of waiting.
     pub fn new(issuer: String, location: Location, algorithms: Vec<Algorithm>) -> Self {
         Settings {
             issuer,
@@ -54,6 +58,7 @@ impl Settings {
             algorithms,
             refresh: Duration::from_secs(15 * 60),
             interval: Duration::from_secs(30),
+            floor: Duration::from_secs(3),
             wait: Duration::from_secs(3),
             limits: Limits {
                 time: Duration::from_secs(10),
@@ -138,14 +143,14 @@ impl RemoteKeys {
         self.current.load_full()
     }
 
-    /// What was fetched last, waiting for the first fetch while it is under way, [`Settings::wait`] at most. `None` = the
-    /// issuer cannot be reached or has no usable key, which was logged.
-    pub async fn ready(&self) -> Option<Arc<Fetched>> {
+    /// What was fetched last, waiting for the first fetch, [`Settings::wait`] at most; begins one when the last that failed began
+    /// longer than [`Settings::floor`] ago. `None` = the issuer cannot be reached or has no usable key, which was logged.
+    pub async fn ready(self: &Arc<Self>) -> Option<Arc<Fetched>> {
         if let Some(fetched) = self.current() {
             return Some(fetched);
         }
         let mut ended = self.ended.subscribe();
-        if self.turn().under_way {
+        if self.begin_after(self.settings.floor) || self.turn().under_way {
             self.wait_for(&mut ended).await;
         }
         self.current()
@@ -159,10 +164,36 @@ impl RemoteKeys {
         if let Some(fetched) = newer() {
             return Some(fetched);
         }
-        let interval = self.settings.interval;
-        let began = self.begin(|began| began.is_none_or(|began| began.elapsed() >= interval));
-        if began || self.turn().under_way {
+        if self.begin_after(self.settings.interval) || self.turn().under_way {
             self.wait_for(&mut ended).await;
+        }
+        newer()
+    }
+
+    /// The same for a token that came from the issuer itself just now, over a connection of ours: so its keys are other ones by
+    /// now, and only it can cause such fetches. Waits for a fetch that began after the call, three times [`Settings::wait`] and
+    /// [`Settings::floor`] at most.
+    pub async fn own_unknown_key(self: &Arc<Self>, seen: KeyGeneration) -> Option<Arc<Fetched>> {
+        let asked = Instant::now();
+        let newer = || self.current().filter(|now| now.keys.generation() != seen);
+        let floor = self.settings.floor;
+        // A fetch that was under way, a pause after it, a fetch that sees what is published by now.
+        for _ in 0..3 {
+            let mut ended = self.ended.subscribe();
+            if let Some(fetched) = newer() {
+                return Some(fetched);
+            }
+            let waits = self.begin_after(floor) || self.turn().under_way;
+            let began = self.turn().began;
+            match began {
+                _ if waits => self.wait_for(&mut ended).await,
+                Some(began) => tokio::time::sleep_until(began + floor).await,
+                None => {}
+            }
+            let is_last_word = began.is_some_and(|began| began >= asked);
+            if waits && is_last_word && !self.turn().under_way {
+                break;
+            }
         }
         newer()
     }
@@ -185,6 +216,11 @@ impl RemoteKeys {
 
     fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a fetch unless the last one is under way or began less than this ago; whether it did.
+    fn begin_after(self: &Arc<Self>, pause: Duration) -> bool {
+        self.begin(|began| began.is_none_or(|began| began.elapsed() >= pause))
     }
 
     /// Begins a fetch unless one is under way or `due` denies it; whether it did.
@@ -301,6 +337,6 @@ async fn keep_fresh(keys: Weak<RemoteKeys>) {
         drop(strong);
         tokio::time::sleep(next).await;
         let Some(strong) = keys.upgrade() else { return };
-        strong.begin(|began| began.is_none_or(|began| began.elapsed() >= next));
+        strong.begin_after(next);
     }
 }

@@ -73,8 +73,9 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let path = request.uri().path().to_owned();
     site.asked.lock().unwrap().push(path.clone());
-    let _permit = site.gate.acquire().await.unwrap();
+    // What is sent is what was there when it was asked for.
     let found = site.documents.lock().unwrap().get(&path).cloned();
+    let _permit = site.gate.acquire().await.unwrap();
     let (status, body) = found.unwrap_or((404, Vec::new()));
     let response = Response::builder()
         .status(status)
@@ -338,6 +339,95 @@ async fn n04_unknown_keys_cause_one_fetch_per_interval_however_many_ask() {
     let asked = site.asked("/jwks");
     assert_eq!(kids(&keys.unknown_key(seen).await.unwrap()), ["two"]);
     assert_eq!(site.asked("/jwks"), asked);
+}
+
+// attacks.md N04
+#[tokio::test]
+async fn n04_a_token_that_the_issuer_handed_over_waits_for_its_new_key_at_a_pace_of_its_own() {
+    let site = Site::start().await;
+    site.put("/jwks", 200, set_of("one"));
+    let pace = Settings {
+        interval: Duration::from_secs(3600),
+        floor: Duration::from_millis(300),
+        ..settings(&site, at(&site, "/jwks"))
+    };
+    let began = tokio::time::Instant::now();
+    let keys = RemoteKeys::start(pace, outbound(), Handle::current());
+    let seen = keys.ready().await.unwrap().keys.generation();
+    site.put("/jwks", 200, set_of("two"));
+    // Anybody can make up a token: those wait for nothing and fetch nothing.
+    assert!(keys.unknown_key(seen).await.is_none());
+    assert_eq!(site.asked("/jwks"), 1);
+    let found = keys.own_unknown_key(seen).await.unwrap();
+    assert_eq!(kids(&found), ["two"]);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    // However many sign in: one fetch in each pause.
+    let seen = found.keys.generation();
+    let asked = site.asked("/jwks");
+    let began = tokio::time::Instant::now();
+    let many = (0..100).map(|_| keys.own_unknown_key(seen));
+    let found = futures_util::future::join_all(many).await;
+    assert!(found.iter().all(Option::is_none), "there are no newer keys");
+    let pauses = usize::try_from(began.elapsed().as_millis() / 300).unwrap() + 1;
+    let more = site.asked("/jwks") - asked;
+    assert!(
+        (1..=pauses).contains(&more),
+        "{more} fetches in {pauses} pauses"
+    );
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_the_keys_changed_is_not_the_last_word() {
+    let site = Site::start().await;
+    site.put("/jwks", 200, set_of("one"));
+    let pace = Settings {
+        interval: Duration::ZERO,
+        floor: Duration::ZERO,
+        ..settings(&site, at(&site, "/jwks"))
+    };
+    let keys = RemoteKeys::start(pace, outbound(), Handle::current());
+    let seen = keys.ready().await.unwrap().keys.generation();
+    // A fetch that is answered with the former set is under way when the token comes.
+    site.close();
+    let early = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.unknown_key(seen).await.is_some() }
+    });
+    until(|| site.asked("/jwks") == 2).await;
+    let mut late = Box::pin(keys.own_unknown_key(seen));
+    assert!(futures_util::poll!(&mut late).is_pending());
+    site.put("/jwks", 200, set_of("two"));
+    site.open();
+    assert!(!early.await.unwrap());
+    assert_eq!(kids(&late.await.unwrap()), ["two"]);
+    assert_eq!(site.asked("/jwks"), 3);
+}
+
+#[tokio::test]
+async fn an_issuer_that_was_away_at_the_start_is_asked_again_as_soon_as_somebody_needs_it() {
+    let site = Site::start().await;
+    let start = |path: &str, floor: Duration| {
+        let pace = Settings {
+            floor,
+            ..settings(&site, at(&site, path))
+        };
+        RemoteKeys::start(pace, outbound(), Handle::current())
+    };
+    let keys = start("/jwks", Duration::ZERO);
+    until(|| keys.stats().failed >= 1).await;
+    site.put("/jwks", 200, set_of("one"));
+    // By itself it would try again a second later.
+    assert_eq!(kids(&keys.ready().await.unwrap()), ["one"]);
+
+    // But not before a pause is over, however many need it.
+    let began = tokio::time::Instant::now();
+    let keys = start("/gone", Duration::from_secs(3600));
+    until(|| keys.stats().failed >= 1).await;
+    for _ in 0..100 {
+        assert!(keys.ready().await.is_none());
+    }
+    let by_itself = usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!(site.asked("/gone") <= 1 + by_itself);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
-//! What userinfo alone says of somebody who has signed in before -> who that is by now. A refresh need not bring an ID token
-//! (OpenID Connect Core section 12.2), and silence about a claim takes nothing away. Must not ask anybody.
+//! What userinfo alone says of somebody who has signed in before -> who that is by now. A refresh need not bring an ID token, nor
+//! one that says more than who it is (OpenID Connect Core section 12.2); silence about a claim takes nothing away then. Must not
+//! ask anybody.
 
-use super::person::{PersonError, admits, is_verified};
+use super::person::{PersonError, admitted, is_verified};
 use super::settings::Settings;
 use crate::auth::Identity;
 use crate::auth::claims::{ClaimMap, ClaimSet};
@@ -51,10 +52,18 @@ pub fn read(
     if !userinfo.has_at(&paths.map.groups) {
         identity.groups.clone_from(&before.groups);
     }
-    match admits(&settings.allow, &identity) {
-        true => Ok(identity),
-        false => Err(PersonError::NotAllowed),
-    }
+    admitted(settings, identity)
+}
+
+/// Whether an ID token that came with a refresh says of somebody no more than who it is, although they were known by more: then
+/// it leaves that out (section 12.2 lets it), and to be silent denies nothing. One that says anything of the person is read like
+/// that of a sign-in, because many providers leave out a claim that has become empty: silence about groups is how somebody's
+/// last one is taken away.
+pub fn is_only_proof(settings: &Settings, id_token: &ClaimSet, before: &Identity) -> bool {
+    let map = &settings.claims.map;
+    let said = [&map.email, &map.name, &map.preferred_username, &map.groups];
+    let known = [&before.email, &before.name, &before.preferred_username];
+    known.into_iter().any(Option::is_some) && !said.into_iter().any(|path| id_token.has_at(path))
 }
 
 #[cfg(test)]
@@ -146,5 +155,47 @@ mod tests {
         };
         let denied = r#"{"sub":"s1","email_verified":false}"#;
         assert_eq!(read_one(&settings, denied), Err(PersonError::NotAllowed));
+    }
+
+    #[test]
+    fn groups_that_nothing_here_can_ask_for_are_left_out_here_too() {
+        let settings = Settings {
+            useful_groups: Some(["staff".to_owned()].into()),
+            ..openid()
+        };
+        let json = r#"{"sub":"s1","groups":["a","staff","z"]}"#;
+        assert_eq!(read_one(&settings, json).unwrap().groups, ["staff"]);
+    }
+
+    #[test]
+    fn an_id_token_that_says_less_than_was_known_is_proof_alone() {
+        let check = |json: &str, before: &Identity, want: bool| {
+            let token = ClaimSet::from_json(json.as_bytes()).unwrap();
+            assert_eq!(is_only_proof(&openid(), &token, before), want, "{json}");
+        };
+        let known = before();
+        let by_groups_alone = Identity {
+            email: None,
+            name: None,
+            preferred_username: None,
+            ..before()
+        };
+        for proof in [
+            r#"{"sub":"s1"}"#,
+            r#"{"sub":"s1","email_verified":true,"sid":"x"}"#,
+        ] {
+            check(proof, &known, true);
+            // Nothing shows that it leaves anything out: somebody's last group may be gone.
+            check(proof, &by_groups_alone, false);
+        }
+        for says in [
+            r#"{"sub":"s1","name":"Ada"}"#,
+            r#"{"sub":"s1","email":"a@example.com"}"#,
+            r#"{"sub":"s1","preferred_username":"ada"}"#,
+            r#"{"sub":"s1","groups":[]}"#,
+            r#"{"sub":"s1","groups":null}"#,
+        ] {
+            check(says, &known, false);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! What a provider says of somebody -> who that is here, or why they may not come in. Must not ask anybody.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::json;
 
 use super::settings::{Allow, ClaimPaths, Settings};
 use crate::auth::Identity;
-use crate::auth::claims::{ClaimError, ClaimPath, ClaimProblem, ClaimSet};
+use crate::auth::claims::{ClaimError, ClaimMap, ClaimPath, ClaimProblem, ClaimSet};
 use crate::clock::Timestamp;
 
 /// The member that stands for the address of a list, named after the key that leads to it.
@@ -49,11 +51,42 @@ pub fn read(
     sources: &[&ClaimSet],
     now: Timestamp,
 ) -> Result<Person, PersonError> {
+    read_since(settings, claims, sources, None, now)
+}
+
+/// The same of somebody who signed in before: who no longer says which user they are is the one of before, because that does not
+/// change. Everything else that is not said is not so any more.
+pub fn read_again(
+    settings: &Settings,
+    claims: &ClaimSet,
+    sources: &[&ClaimSet],
+    before: &Identity,
+    now: Timestamp,
+) -> Result<Person, PersonError> {
+    read_since(settings, claims, sources, Some(before), now)
+}
+
+fn read_since(
+    settings: &Settings,
+    claims: &ClaimSet,
+    sources: &[&ClaimSet],
+    before: Option<&Identity>,
+    now: Timestamp,
+) -> Result<Person, PersonError> {
     let paths = &settings.claims;
     let subject = claims
         .text_at(&paths.subject)
         .ok_or_else(|| PersonError::NoSubject(paths.subject.to_string()))?;
-    let identity = paths.map.identity(claims, &settings.name, now);
+    let before = before.filter(|_| !claims.has_at(&paths.map.user));
+    let map = match before {
+        // Always there.
+        Some(_) => Cow::Owned(ClaimMap {
+            user: paths.subject.clone(),
+            ..paths.map.clone()
+        }),
+        None => Cow::Borrowed(&paths.map),
+    };
+    let identity = map.identity(claims, &settings.name, now);
     let mut identity = identity.map_err(|error| match error.problem {
         ClaimProblem::Unverified => PersonError::UnverifiedUser,
         _ => error.into(),
@@ -62,10 +95,22 @@ pub fn read(
     if !is_verified(sources, settings, address) {
         // Apps and rules take an address for a name of its owner (ASVS 10.3.3): one that anybody may have typed is none.
         identity.email = None;
-        if paths.map.user == paths.map.email {
+        if map.user == map.email {
             return Err(PersonError::UnverifiedUser);
         }
     }
+    if let Some(before) = before {
+        identity.user.clone_from(&before.user);
+    }
+    let identity = admitted(settings, identity)?;
+    Ok(Person { identity, subject })
+}
+
+/// Somebody whom `allow` lets in, with the groups that a session keeps; their address has been found to be verified.
+pub(super) fn admitted(
+    settings: &Settings,
+    mut identity: Identity,
+) -> Result<Identity, PersonError> {
     if !admits(&settings.allow, &identity) {
         return Err(PersonError::NotAllowed);
     }
@@ -73,7 +118,7 @@ pub fn read(
     if let Some(useful) = &settings.useful_groups {
         identity.groups.retain(|group| useful.contains(group));
     }
-    Ok(Person { identity, subject })
+    Ok(identity)
 }
 
 /// The account with the address of a list as GitHub gives it (`email`, `primary`, `verified`): the primary one if it is
@@ -123,7 +168,7 @@ pub(super) fn is_verified(
 }
 
 /// Whether `allow` lets somebody in; their address has been found to be verified.
-pub(super) fn admits(allow: &Allow, identity: &Identity) -> bool {
+fn admits(allow: &Allow, identity: &Identity) -> bool {
     if *allow == Allow::default() {
         return true;
     }
@@ -364,5 +409,28 @@ mod tests {
         assert_eq!(groups(&settings), ["a", "people", "staff", "z"]);
         settings.useful_groups = Some(["staff".to_owned(), "none".to_owned()].into());
         assert_eq!(groups(&settings), ["staff"]);
+    }
+
+    #[test]
+    fn who_no_longer_says_which_user_they_are_is_the_one_of_before() {
+        let mut settings = openid();
+        settings.claims.map.user = ClaimPath::parse("preferred_username").unwrap();
+        let full = r#"{"sub":"s1","preferred_username":"ada","name":"Ada","groups":["staff"]}"#;
+        let before = read_one(&settings, full).unwrap().identity;
+        assert_eq!(before.user, "ada");
+        settings.allow.users = vec!["ada".to_owned()];
+        let again = |json: &str| {
+            let claims = set(json);
+            read_again(&settings, &claims, &[&claims], &before, NOW)
+        };
+        let silent = again(r#"{"sub":"s1","name":"Ada"}"#).unwrap().identity;
+        // But what else is not said is not so any more.
+        assert_eq!((silent.user.as_str(), silent.groups.len()), ("ada", 0));
+        let renamed = again(r#"{"sub":"s1","preferred_username":"eve"}"#);
+        assert_eq!(renamed, Err(PersonError::NotAllowed));
+        assert!(
+            read_one(&settings, r#"{"sub":"s1"}"#).is_err(),
+            "not at a sign-in"
+        );
     }
 }

@@ -171,8 +171,7 @@ impl Provider {
                         now,
                     )
                     .await?;
-                let sign_in = (Some(pending.nonce.as_str()), None);
-                self.openid(metadata, tokens, sign_in, now).await
+                self.openid(metadata, tokens, &pending.nonce, now).await
             }
             Kind::OAuth2(endpoints) => {
                 let token_url = address(&endpoints.token)?;
@@ -222,8 +221,8 @@ impl Provider {
         };
         match foreign_token::verify(token, &fetched.keys, &expect, now) {
             Err(ForeignTokenError::UnknownKey) => {
-                // The provider may have changed its keys a moment ago.
-                let newer = keys.unknown_key(fetched.keys.generation()).await;
+                // The provider, which has just sent this token, may have changed its keys a moment ago.
+                let newer = keys.own_unknown_key(fetched.keys.generation()).await;
                 let newer = newer.ok_or(ForeignTokenError::UnknownKey)?;
                 Ok(foreign_token::verify(token, &newer.keys, &expect, now)?)
             }
@@ -283,22 +282,21 @@ impl Provider {
     ) -> Result<Option<Identity>, Failure> {
         let fetched = self.fetched().await?;
         let metadata = metadata_of(&fetched)?;
+        let settings = &self.settings;
         if tokens.id_token.is_some() {
-            let signed_in = self
-                .openid(metadata, tokens, (None, Some(subject)), now)
-                .await?;
-            return Ok(Some(signed_in.person.identity));
+            let (claims, _) = self.genuine(&tokens, (None, Some(subject)), now).await?;
+            if !continued::is_only_proof(settings, &claims.set, before) {
+                let userinfo = self.missing(metadata, &tokens, &claims, subject).await?;
+                let said = Said::of(&claims.set, userinfo.as_ref());
+                let person = person::read_again(settings, &said.all, &said.sources, before, now)?;
+                return Ok(Some(person.identity));
+            }
         }
         let Ok(endpoint) = place(metadata, "userinfo_endpoint") else {
             return Ok(None);
         };
-        let userinfo = self
-            .json(&endpoint, &tokens.access_token, "userinfo")
-            .await?;
-        if userinfo.text("sub") != Some(subject) {
-            return Err(Failure::UserinfoSubject);
-        }
-        match continued::read(&self.settings, &userinfo, before, now) {
+        let userinfo = self.userinfo(&endpoint, &tokens, subject).await?;
+        match continued::read(settings, &userinfo, before, now) {
             Ok(identity) => Ok(Some(identity)),
             // What cannot be carried says nothing.
             Err(PersonError::Claim(_) | PersonError::UnverifiedUser) => Ok(None),
@@ -312,15 +310,36 @@ impl Provider {
         place(fetched.metadata.as_ref()?, "end_session_endpoint").ok()
     }
 
-    /// Who the tokens of an OpenID provider are about. The person of `sign_in` is the one of before, at a refresh.
+    /// Who the tokens of a sign-in are about.
     async fn openid(
         &self,
         metadata: &Metadata,
         tokens: Tokens,
-        sign_in: (Option<&str>, Option<&str>),
+        nonce: &str,
         now: Timestamp,
     ) -> Result<SignedIn, Failure> {
-        let (nonce, subject) = sign_in;
+        let (claims, subject) = self.genuine(&tokens, (Some(nonce), None), now).await?;
+        let userinfo = self.missing(metadata, &tokens, &claims, &subject).await?;
+        let said = Said::of(&claims.set, userinfo.as_ref());
+        let person = person::read(&self.settings, &said.all, &said.sources, now)?;
+        Ok(SignedIn {
+            person,
+            issuer: claims.issuer.clone(),
+            session: claims.set.text("sid").map(str::to_owned),
+            refresh_token: tokens.refresh_token,
+            id_token: tokens.id_token,
+        })
+    }
+
+    /// The claims of the ID token, once it is known to be the answer to this sign-in (its nonce) or about this person, and their
+    /// `sub`.
+    async fn genuine(
+        &self,
+        tokens: &Tokens,
+        expected: (Option<&str>, Option<&str>),
+        now: Timestamp,
+    ) -> Result<(ForeignClaims, String), Failure> {
+        let (nonce, subject) = expected;
         let Some(id_token) = &tokens.id_token else {
             return Err(Failure::Answer("token", "it has no id_token"));
         };
@@ -335,32 +354,38 @@ impl Provider {
             access_token: &tokens.access_token,
         };
         let subject = id_token::check(&claims, text, expect, now)?;
-        let userinfo = match place(metadata, "userinfo_endpoint") {
+        Ok((claims, subject))
+    }
+
+    /// What userinfo says, where the ID token does not say everything.
+    async fn missing(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        claims: &ForeignClaims,
+        subject: &str,
+    ) -> Result<Option<ClaimSet>, Failure> {
+        match place(metadata, "userinfo_endpoint") {
             Ok(endpoint) if self.lacks(&claims.set) => {
-                let userinfo = self
-                    .json(&endpoint, &tokens.access_token, "userinfo")
-                    .await?;
-                if userinfo.text("sub") != Some(&subject) {
-                    return Err(Failure::UserinfoSubject);
-                }
-                Some(userinfo)
+                self.userinfo(&endpoint, tokens, subject).await.map(Some)
             }
-            _ => None,
-        };
-        let person = match &userinfo {
-            Some(userinfo) => {
-                let both = claims.set.clone().completed_by(userinfo);
-                person::read(&self.settings, &both, &[&claims.set, userinfo], now)?
-            }
-            None => person::read(&self.settings, &claims.set, &[&claims.set], now)?,
-        };
-        Ok(SignedIn {
-            person,
-            issuer: claims.issuer.clone(),
-            session: claims.set.text("sid").map(str::to_owned),
-            refresh_token: tokens.refresh_token,
-            id_token: tokens.id_token,
-        })
+            _ => Ok(None),
+        }
+    }
+
+    /// Userinfo of this person (OpenID Connect Core section 5.3.2).
+    async fn userinfo(
+        &self,
+        endpoint: &Url,
+        tokens: &Tokens,
+        subject: &str,
+    ) -> Result<ClaimSet, Failure> {
+        let access_token = &tokens.access_token;
+        let userinfo = self.json(endpoint, access_token, "userinfo").await?;
+        match userinfo.text("sub") == Some(subject) {
+            true => Ok(userinfo),
+            false => Err(Failure::UserinfoSubject),
+        }
     }
 
     /// Whether something of the identity is not in these claims, so that userinfo must be asked.
@@ -445,6 +470,24 @@ impl Provider {
         match is_json(&response) {
             true => Ok(response),
             false => Err(Failure::Answer(which, "it is not application/json")),
+        }
+    }
+}
+
+/// What was said of somebody: all of it, and by whom.
+struct Said<'a> {
+    all: Cow<'a, ClaimSet>,
+    sources: Vec<&'a ClaimSet>,
+}
+
+impl<'a> Said<'a> {
+    fn of(id_token: &'a ClaimSet, userinfo: Option<&'a ClaimSet>) -> Self {
+        Said {
+            all: match userinfo {
+                Some(userinfo) => Cow::Owned(id_token.clone().completed_by(userinfo)),
+                None => Cow::Borrowed(id_token),
+            },
+            sources: std::iter::once(id_token).chain(userinfo).collect(),
         }
     }
 }

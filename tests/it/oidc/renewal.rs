@@ -11,7 +11,7 @@ use crate::harness::browser::as_fetch;
 use crate::harness::client::Answer;
 use crate::harness::clock::WallClock;
 use crate::harness::wait::until;
-use crate::harness::{ACCESS, App, Ask, Browser, Gateway, Nodes, Person, Provider};
+use crate::harness::{ACCESS, App, Ask, Browser, Gateway, Nodes, Person, Provider, Rogue};
 
 /// Longer than a check is good for, and than an access token lives.
 const PAST_CHECK: Duration = Duration::from_secs(20 * 60);
@@ -521,7 +521,6 @@ async fn a_provider_without_refresh_tokens_is_asked_nothing_and_ends_nothing() {
 
 #[tokio::test]
 async fn a_person_who_is_another_one_now_is_not_let_in() {
-    use crate::harness::Rogue;
     let clock = WallClock::shared();
     let app = App::start().await;
     let rogue = Rogue::under(Some(clock.clone())).await;
@@ -572,4 +571,107 @@ async fn a_person_who_is_another_one_now_is_not_let_in() {
         assert_eq!(answer.status == 200, good, "{what}: {}", answer.status);
         assert_eq!(app.seen().len(), usize::from(good), "{what}");
     }
+}
+
+/// A lying provider whose refreshed ID tokens are changed from now on.
+struct Liar {
+    app: App,
+    rogue: Rogue,
+    gateway: Gateway,
+    clock: Arc<WallClock>,
+}
+
+impl Liar {
+    async fn with(lines: &str) -> Self {
+        let clock = WallClock::shared();
+        let app = App::start().await;
+        let rogue = Rogue::under(Some(clock.clone())).await;
+        // Of its own accord it would say everything at userinfo.
+        rogue.says("discovery", |document| {
+            document
+                .as_object_mut()
+                .unwrap()
+                .remove("userinfo_endpoint");
+        });
+        let table = rogue.table("corp", &format!("{NO_GRACE}\n{lines}"));
+        let gateway = by(&app, &table).clock(&clock).run();
+        Liar {
+            app,
+            rogue,
+            gateway,
+            clock,
+        }
+    }
+
+    /// Alice, whose next refreshed ID token says of her what is said here and nothing else.
+    async fn later(&self, said: Value) -> (Browser, Answer) {
+        let alice = self.gateway.anon().signed_in_by("corp", "-").await;
+        self.rogue.id_token(move |token| {
+            if token.refreshed {
+                let claims = token.claims.as_object_mut().unwrap();
+                for name in ["email", "email_verified", "name", "groups"] {
+                    claims.remove(name);
+                }
+                claims.extend(said.as_object().unwrap().clone());
+            }
+        });
+        self.clock.advance(PAST_CHECK);
+        alice.drop_cookie(ACCESS);
+        let answer = alice.get("/staff").await;
+        (alice, answer)
+    }
+}
+
+#[tokio::test]
+async fn a_refreshed_id_token_that_is_only_proof_takes_nothing_away() {
+    let liar = Liar::with("allow = { groups = [\"staff\"] }").await;
+    // OpenID Connect Core, section 12.2: it need not say more.
+    let (_, answer) = liar.later(json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = liar.app.last();
+    assert_eq!(seen.one("x-forwarded-groups"), Some("staff,writers"));
+    assert_eq!(seen.one("x-forwarded-email"), Some("alice@example.com"));
+    // One that says something of her says that she is in no group: that is how many providers take away somebody's last one.
+    let (alice, answer) = liar.later(json!({ "name": "Alice Liddell" })).await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+    assert_eq!(alice.navigate("/staff").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_refreshed_id_token_without_the_users_name_harms_no_session() {
+    let liar = Liar::with("claims = { user = \"name\" }").await;
+    let (_, answer) = liar.later(json!({ "groups": ["staff"] })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = liar.app.last();
+    assert_eq!(seen.one("x-forwarded-groups"), Some("staff"));
+    assert_eq!(seen.one("x-forwarded-user"), Some("Alice Liddell"));
+    assert_eq!(seen.one("x-forwarded-email"), None);
+}
+
+#[tokio::test]
+async fn silence_about_groups_harms_nobody_where_no_app_is_told_them() {
+    let clock = WallClock::shared();
+    let app = App::start().await;
+    let rogue = Rogue::under(Some(clock.clone())).await;
+    rogue.says("userinfo", |claims| {
+        claims.as_object_mut().unwrap().remove("groups");
+    });
+    // Only the provider's own rule asks for a group.
+    let table = rogue.table(
+        "corp",
+        &format!("{NO_GRACE}\nallow = {{ groups = [\"writers\"] }}"),
+    );
+    let gateway = by(&app, &table)
+        .upstream("headers = { \"x-user\" = \"user\" }")
+        .clock(&clock)
+        .run();
+    let alice = gateway.anon().signed_in_by("corp", "-").await;
+    // Section 12.2 again: a refresh need not bring an ID token at all.
+    rogue.says("token", |tokens| {
+        tokens.as_object_mut().unwrap().remove("id_token");
+    });
+    clock.advance(PAST_CHECK);
+    alice.drop_cookie(ACCESS);
+    let answer = alice.get("/staff").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
