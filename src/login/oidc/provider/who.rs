@@ -1,0 +1,238 @@
+//! Who the tokens of a provider are about: the ID token, and userinfo where it is asked. Must not decide what becomes of a sign-in
+//! or a session.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use url::Url;
+
+use super::super::client_auth::bearer_request;
+use super::super::continued;
+use super::super::failure::Failure;
+use super::super::id_token::{self, Expect};
+use super::super::person::{self, PersonError};
+use super::super::settings::{Endpoints, Settings};
+use super::super::token_answer::{Tokens, is_json, is_unavailable};
+use super::{PATIENCE, Provider, SignedIn, address, metadata_of, place};
+use crate::auth::Identity;
+use crate::auth::claims::ClaimSet;
+use crate::auth::foreign_token::ForeignClaims;
+use crate::clock::Timestamp;
+use crate::issuer::Metadata;
+use crate::units::Secret;
+
+impl Provider {
+    /// Who the answer to a refresh token is about; `None` when it says nothing of the person.
+    pub(in crate::login::oidc) async fn refreshed(
+        &self,
+        tokens: Tokens,
+        subject: &str,
+        before: &Identity,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, Failure> {
+        let fetched = self.fetched().await?;
+        let metadata = metadata_of(&fetched)?;
+        let settings = &self.settings;
+        if tokens.id_token.is_some() {
+            let (claims, _) = self.genuine(&tokens, (None, Some(subject)), now).await?;
+            if !continued::is_only_proof(settings, &claims.set, before) {
+                let userinfo = self.missing(metadata, &tokens, &claims, subject).await?;
+                let said = Said::of(&claims.set, userinfo.as_ref());
+                let person = person::read_again(settings, &said.all, &said.sources, before, now)?;
+                return Ok(Some(person.identity));
+            }
+        }
+        let Ok(endpoint) = place(metadata, "userinfo_endpoint") else {
+            return Ok(None);
+        };
+        let userinfo = self.userinfo(&endpoint, &tokens, subject).await?;
+        match continued::read(settings, &userinfo, before, now) {
+            Ok(identity) => Ok(Some(identity)),
+            // What cannot be carried says nothing.
+            Err(PersonError::Claim(_) | PersonError::UnverifiedUser) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Who the tokens of a sign-in are about.
+    pub(super) async fn openid(
+        &self,
+        metadata: &Metadata,
+        tokens: Tokens,
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
+        let (claims, subject) = self.genuine(&tokens, (Some(nonce), None), now).await?;
+        let userinfo = self.missing(metadata, &tokens, &claims, &subject).await?;
+        let said = Said::of(&claims.set, userinfo.as_ref());
+        let person = person::read(&self.settings, &said.all, &said.sources, now)?;
+        Ok(SignedIn {
+            person,
+            issuer: claims.issuer.clone(),
+            session: claims.set.text("sid").map(str::to_owned),
+            refresh_token: tokens.refresh_token,
+            id_token: tokens.id_token,
+        })
+    }
+
+    /// The claims of the ID token, once it is known to be the answer to this sign-in (its nonce) or about this person, and their
+    /// `sub`.
+    async fn genuine(
+        &self,
+        tokens: &Tokens,
+        expected: (Option<&str>, Option<&str>),
+        now: Timestamp,
+    ) -> Result<(ForeignClaims, String), Failure> {
+        let (nonce, subject) = expected;
+        let Some(id_token) = &tokens.id_token else {
+            return Err(Failure::Answer("token", "it has no id_token"));
+        };
+        let text = std::str::from_utf8(id_token.expose())
+            .map_err(|_| Failure::Answer("token", "its id_token is no text"))?;
+        let claims = self.verified(text, now).await?;
+        let expect = Expect {
+            client_id: &self.settings.client_id,
+            nonce,
+            subject,
+            max_age: self.settings.max_age.filter(|_| nonce.is_some()),
+            access_token: &tokens.access_token,
+        };
+        let subject = id_token::check(&claims, text, expect, now)?;
+        Ok((claims, subject))
+    }
+
+    /// What userinfo says, where the ID token does not say everything.
+    async fn missing(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        claims: &ForeignClaims,
+        subject: &str,
+    ) -> Result<Option<ClaimSet>, Failure> {
+        match place(metadata, "userinfo_endpoint") {
+            Ok(endpoint) if self.lacks(&claims.set) => {
+                self.userinfo(&endpoint, tokens, subject).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Userinfo of this person (OpenID Connect Core section 5.3.2).
+    async fn userinfo(
+        &self,
+        endpoint: &Url,
+        tokens: &Tokens,
+        subject: &str,
+    ) -> Result<ClaimSet, Failure> {
+        let access_token = &tokens.access_token;
+        let userinfo = self.json(endpoint, access_token, "userinfo").await?;
+        match userinfo.text("sub") == Some(subject) {
+            true => Ok(userinfo),
+            false => Err(Failure::UserinfoSubject),
+        }
+    }
+
+    /// Whether something of the identity is not in these claims, so that userinfo must be asked.
+    fn lacks(&self, claims: &ClaimSet) -> bool {
+        let map = &self.settings.claims.map;
+        let paths = [
+            &map.user,
+            &map.email,
+            &self.settings.claims.email_verified,
+            &map.name,
+            &map.preferred_username,
+            &map.groups,
+        ];
+        paths.into_iter().any(|path| !claims.has_at(path))
+    }
+
+    pub(super) async fn oauth2(
+        &self,
+        endpoints: &Endpoints,
+        tokens: Tokens,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
+        let userinfo = address(&endpoints.userinfo)?;
+        let mut settings = Cow::Borrowed(&self.settings);
+        let mut claims = self
+            .json(&userinfo, &tokens.access_token, "userinfo")
+            .await?;
+        if let Some(emails) = &endpoints.emails {
+            let emails = address(emails)?;
+            let answer = self.call(&emails, &tokens.access_token, "emails").await?;
+            let paths = &self.settings.claims;
+            // The list alone says which address is verified; the one that people show to others is not looked at.
+            let listed = person::with_verified_email(&claims, answer.body(), paths);
+            let (with_address, paths) = listed.ok_or(Failure::Answer(
+                "emails",
+                "it is no list of e-mail addresses",
+            ))?;
+            claims = with_address;
+            settings = Cow::Owned(Settings {
+                claims: paths,
+                ..self.settings.clone()
+            });
+        }
+        let person = person::read(&settings, &claims, &[&claims], now)?;
+        Ok(SignedIn {
+            person,
+            issuer: endpoints.token.clone(),
+            session: None,
+            // Such services let tokens live for ever or not at all; there is nothing that a renewal could ask.
+            refresh_token: None,
+            id_token: None,
+        })
+    }
+
+    async fn json(
+        &self,
+        endpoint: &Url,
+        access_token: &Secret,
+        which: &'static str,
+    ) -> Result<ClaimSet, Failure> {
+        let response = self.call(endpoint, access_token, which).await?;
+        ClaimSet::from_json(response.body()).ok_or(Failure::Answer(
+            which,
+            "it is not a JSON object in strict form",
+        ))
+    }
+
+    async fn call(
+        &self,
+        endpoint: &Url,
+        access_token: &Secret,
+        which: &'static str,
+    ) -> Result<Response<Bytes>, Failure> {
+        let request = bearer_request(endpoint, access_token)?;
+        let response = self.outbound.send(request, PATIENCE).await?;
+        if is_unavailable(response.status()) {
+            return Err(Failure::Unavailable(which, response.status().as_u16()));
+        }
+        if response.status() != StatusCode::OK {
+            return Err(Failure::Answer(which, "its status is not 200"));
+        }
+        match is_json(&response) {
+            true => Ok(response),
+            false => Err(Failure::Answer(which, "it is not application/json")),
+        }
+    }
+}
+
+/// What was said of somebody: all of it, and by whom.
+struct Said<'a> {
+    all: Cow<'a, ClaimSet>,
+    sources: Vec<&'a ClaimSet>,
+}
+
+impl<'a> Said<'a> {
+    fn of(id_token: &'a ClaimSet, userinfo: Option<&'a ClaimSet>) -> Self {
+        Said {
+            all: match userinfo {
+                Some(userinfo) => Cow::Owned(id_token.clone().completed_by(userinfo)),
+                None => Cow::Borrowed(id_token),
+            },
+            sources: std::iter::once(id_token).chain(userinfo).collect(),
+        }
+    }
+}
