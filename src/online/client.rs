@@ -9,6 +9,7 @@ use super::calls::{LIMITS, mend, shown};
 use super::{Finding, Verdict};
 use crate::clock::Clock;
 use crate::login::oidc::client_auth::{Client, token_request};
+use crate::login::oidc::failure::refuses_the_client;
 use crate::login::oidc::settings::ClientAuth;
 use crate::login::oidc::token_answer::{self, TokenRefusal};
 use crate::outbound::Outbound;
@@ -110,11 +111,11 @@ fn judge(response: &Response<Bytes>) -> Said {
     let status = response.status();
     match token_answer::read(response) {
         Ok(_) => Said::GaveTokens,
+        Err(TokenRefusal::Refused(error)) if refuses_the_client(&error) => {
+            Said::Refused(format!("{:?}", error.code))
+        }
         Err(TokenRefusal::Refused(error)) => match error.code.as_str() {
             "invalid_grant" | "bad_verification_code" => Said::Accepted(error.code),
-            "invalid_client" | "unauthorized_client" | "incorrect_client_credentials" => {
-                Said::Refused(format!("{:?}", error.code))
-            }
             code if status == StatusCode::UNAUTHORIZED => Said::Refused(format!("{code:?}")),
             code => Said::NoTelling(format!("{code:?}")),
         },

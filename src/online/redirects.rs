@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use http::Response;
 use http::header::LOCATION;
-use http::{Response, StatusCode};
 use url::Url;
 
 use super::calls::get;
@@ -80,15 +80,17 @@ pub(super) fn to_register(
     callbacks.chain(returns).chain(logout).collect()
 }
 
-/// Asks for a sign-in without a person, for each redirect URI.
+/// Asks for a sign-in without a person, for each redirect URI. Plain OAuth 2 has no word for "without a person": such a service is
+/// asked as a browser asks it, and mostly answers with its sign-in page.
 pub(super) async fn tried(
     outbound: &Outbound,
     endpoint: &Url,
     settings: &Settings,
     origins: &[String],
 ) -> Vec<Finding> {
+    let openid = matches!(settings.kind, Kind::OpenId { .. });
     let silent = Settings {
-        prompt: Some("none".to_owned()),
+        prompt: openid.then(|| "none".to_owned()),
         ..settings.clone()
     };
     let asked = origins.iter().map(async |origin| {
@@ -107,7 +109,7 @@ pub(super) async fn tried(
         };
         let url = authorize::url(endpoint, &silent, &pending, beginning);
         match get(outbound, &url).await {
-            Ok(response) => judge(&response, &redirect_uri),
+            Ok(response) => judge(&response, &redirect_uri, openid),
             Err(finding) => Finding {
                 text: format!("authorization request: {}", finding.text),
                 ..finding
@@ -117,7 +119,7 @@ pub(super) async fn tried(
     futures_util::future::join_all(asked).await
 }
 
-fn judge(response: &Response<Bytes>, redirect_uri: &str) -> Finding {
+fn judge(response: &Response<Bytes>, redirect_uri: &str, openid: bool) -> Finding {
     let status = response.status();
     let location = response.headers().get(LOCATION);
     let location = location
@@ -129,21 +131,34 @@ fn judge(response: &Response<Bytes>, redirect_uri: &str) -> Finding {
         bare.set_fragment(None);
         bare.as_str() == redirect_uri
     });
-    let tried = "authorization request (prompt=none)";
+    let tried = match openid {
+        true => "authorization request (prompt=none)",
+        false => "authorization request",
+    };
     let Some(back) = back else {
         let what = format!(
             "{tried} with the redirect URI {redirect_uri}: answered with status {}",
             status.as_u16()
         );
-        return match status {
-            StatusCode::BAD_REQUEST => Finding::of(
+        return match status.as_u16() {
+            400 => Finding::of(
                 Verdict::Problem,
                 format!("{what} and not sent back"),
                 "register that redirect URI at the provider, character for character; its log says more",
             ),
+            404 | 410 => Finding::of(
+                Verdict::Problem,
+                what,
+                "there is nothing, or no such client: compare the address and client_id with what is registered there",
+            ),
+            500..=599 => Finding::of(
+                Verdict::Warning,
+                what,
+                "it is in trouble: look at its log, and try again",
+            ),
             _ => Finding::of(
                 Verdict::Note,
-                format!("{what}: could not tell whether it is registered"),
+                format!("{what}: it is there, but does not tell whether that is registered"),
                 "sign in once to find out: a provider shows a page of its own where it is not",
             ),
         };
@@ -166,6 +181,8 @@ fn judge(response: &Response<Bytes>, redirect_uri: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     #[test]
@@ -178,7 +195,7 @@ mod tests {
                 let value = location.parse().unwrap();
                 response.headers_mut().insert(LOCATION, value);
             }
-            let found = judge(&response, ours);
+            let found = judge(&response, ours, true);
             assert_eq!(found.verdict, want, "{status} {location}: {found:?}");
             // What comes with it is nobody's business.
             assert!(!found.text.contains("s3cret"), "{found:?}");
@@ -205,5 +222,7 @@ mod tests {
             check(302, elsewhere, Verdict::Note);
         }
         check(403, "", Verdict::Note);
+        check(404, "", Verdict::Problem);
+        check(503, "", Verdict::Warning);
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, Uri};
+use url::Url;
 
 use super::calls::{LIMITS, get, issuer_problem, keys, post_nothing, shown};
 use super::redirects::{redirect_uri, to_register};
-use super::{Finding, Section, Verdict, client};
+use super::{Finding, Section, Verdict, client, redirects};
 use crate::bearer::{self, Keys};
 use crate::config;
 use crate::external::{KeySource, Refresh};
@@ -46,16 +47,24 @@ pub(super) async fn oauth2(
                     None => None,
                 }
             };
+            let authorize = async {
+                match Url::parse(&endpoints.authorize) {
+                    Ok(url) => redirects::tried(&outbound, &url, settings, &origins).await,
+                    // The configuration has checked it.
+                    Err(_) => Vec::new(),
+                }
+            };
             let (authorize, client, userinfo, emails) = tokio::join!(
-                there(&outbound, "authorize_url", &endpoints.authorize),
+                authorize,
                 client::by_code(&outbound, &endpoints.token, client, &back),
                 there(&outbound, "userinfo_url", &endpoints.userinfo),
                 emails,
             );
-            [authorize, client, userinfo]
-                .into_iter()
-                .chain(emails)
-                .collect()
+            let mut findings = vec![client];
+            findings.extend(authorize);
+            findings.push(userinfo);
+            findings.extend(emails);
+            findings
         }
     };
     Section {

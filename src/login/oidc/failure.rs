@@ -88,15 +88,7 @@ impl Failure {
     /// Of a token endpoint.
     pub fn of_tokens(refusal: TokenRefusal) -> Self {
         match refusal {
-            // RFC 6749 section 5.2: what is wrong with the client, not with the grant.
-            TokenRefusal::Refused(error)
-                if matches!(
-                    error.code.as_str(),
-                    "invalid_client" | "unauthorized_client"
-                ) =>
-            {
-                Failure::Client(error)
-            }
+            TokenRefusal::Refused(error) if refuses_the_client(&error) => Failure::Client(error),
             TokenRefusal::Refused(error) => Failure::Code(error),
             TokenRefusal::Unavailable(status) => Failure::Unavailable("token", status),
             TokenRefusal::Unusable(why) => Failure::Answer("token", why),
@@ -165,6 +157,14 @@ impl Failure {
             Failure::Request(_) | Failure::Seal(_) => "gateway_fault",
         }
     }
+}
+
+/// What is wrong with the client, not with the grant: by RFC 6749 section 5.2, and in GitHub's own word for it.
+pub fn refuses_the_client(error: &ProviderError) -> bool {
+    matches!(
+        error.code.as_str(),
+        "invalid_client" | "unauthorized_client" | "incorrect_client_credentials"
+    )
 }
 
 /// RFC 6749 section 4.1.2.1: the provider would sign somebody in, but not now.

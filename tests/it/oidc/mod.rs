@@ -4,6 +4,7 @@ mod backchannel;
 mod journey;
 mod logout;
 pub mod online;
+mod plain_oauth2;
 mod renewal;
 mod sign_in;
 mod the_providers;
