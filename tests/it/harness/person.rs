@@ -165,7 +165,14 @@ impl Browser {
 
     /// Presses the button of the sign-out page: where the browser is led then, and the answer itself.
     pub async fn leave(&self) -> (Option<String>, Answer) {
-        let form = super::browser::sign_out_form()
+        let mut form = super::browser::sign_out_form();
+        // A page says which host it is of.
+        for (name, value) in &mut form.headers {
+            if name == "origin" {
+                *value = format!("https://{}", self.door.host).into_bytes();
+            }
+        }
+        let form = form
             .header("sec-fetch-mode", "navigate")
             .header("sec-fetch-dest", "document")
             .header("accept", "text/html");

@@ -6,6 +6,7 @@ mod logout;
 pub mod online;
 mod plain_oauth2;
 mod renewal;
+mod several_hosts;
 mod sign_in;
 mod the_providers;
 
