@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::Subject;
 use crate::auth::access_token::TokenError;
+use crate::auth::allow::Admission;
 use crate::auth::bearer::BearerRefusal;
 use crate::auth::path::CanonicalTarget;
 use crate::auth::refresh_token::RefreshClaims;
-use crate::auth::route::{Access, Admission, Preflight, Route, UpstreamId};
+use crate::auth::route::{Access, Preflight, Route, UpstreamId};
 
 /// What checking the access cookie found.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! out, so that every rule can be tested as a table. What the core allows is a [`Permit`], and only the core makes one.
 
 pub mod access_token;
+pub mod allow;
 pub mod bearer;
 pub mod claims;
 pub mod credentials;

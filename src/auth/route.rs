@@ -8,8 +8,8 @@ use std::fmt;
 
 use http::Method;
 
+use crate::auth::allow::Allow;
 use crate::auth::path::{CanonicalTarget, without_parameters};
-use crate::auth::{Identity, Subject};
 
 /// Which upstream a route leads to: an index into the configured list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,69 +24,6 @@ pub enum Access {
     Optional,
     /// Only who is signed in.
     Authenticated,
-}
-
-/// Whom of the signed-in a route admits; all lists empty = everybody. Of groups, users and e-mail addresses any one match
-/// suffices; scopes limit bearer tokens beyond that, and let nobody in who has none to show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allow {
-    /// Members of any of these groups.
-    pub groups: Vec<String>,
-    /// These users.
-    pub users: Vec<String>,
-    /// These e-mail addresses (compared without ASCII case: folding more would make two mailboxes one).
-    pub emails: Vec<String>,
-    /// A bearer token must have one of these (RFC 6749 section 3.3, compared exactly).
-    pub scopes: Vec<String>,
-}
-
-/// Whether a route admits somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Yes.
-    Admitted,
-    /// No.
-    NotAdmitted,
-    /// It would, had the bearer token one of the route's scopes.
-    InsufficientScope,
-}
-
-impl Allow {
-    /// Whether somebody is admitted. A token's scopes say what its bearer may do in somebody's name, so they come on top of
-    /// who that is; a person's session has none, and is admitted by who it is alone.
-    pub fn judge(&self, subject: &Subject) -> Admission {
-        let missed = self.names_people() && !self.admits(subject.identity());
-        match subject.scopes() {
-            _ if missed => Admission::NotAdmitted,
-            None if !self.names_people() && !self.scopes.is_empty() => Admission::NotAdmitted,
-            Some(scopes) if !self.scopes.is_empty() && !self.shares(scopes) => {
-                Admission::InsufficientScope
-            }
-            _ => Admission::Admitted,
-        }
-    }
-
-    fn shares(&self, scopes: &[String]) -> bool {
-        scopes.iter().any(|scope| self.scopes.contains(scope))
-    }
-
-    fn names_people(&self) -> bool {
-        !(self.groups.is_empty() && self.users.is_empty() && self.emails.is_empty())
-    }
-
-    /// Whether this identity is one of those that are named.
-    fn admits(&self, identity: &Identity) -> bool {
-        let email = identity.email.as_deref();
-        self.users.contains(&identity.user)
-            || self
-                .groups
-                .iter()
-                .any(|group| identity.groups.contains(group))
-            || self
-                .emails
-                .iter()
-                .any(|allowed| email.is_some_and(|email| email.eq_ignore_ascii_case(allowed)))
-    }
 }
 
 /// What to do with a CORS preflight, which carries no cookies.
@@ -142,16 +79,7 @@ impl fmt::Display for Route {
             Access::Optional => ": optional",
             Access::Authenticated => ": authenticated",
         })?;
-        for (word, names) in [
-            ("groups", &self.allow.groups),
-            ("users", &self.allow.users),
-            ("emails", &self.allow.emails),
-            ("scopes", &self.allow.scopes),
-        ] {
-            if !names.is_empty() {
-                write!(f, ", {word} {}", names.join(" or "))?;
-            }
-        }
+        write!(f, "{}", self.allow)?;
         if self.revocation == Revocation::Checked {
             f.write_str(", asks the store each time")?;
         }
@@ -314,9 +242,6 @@ fn strip_parameters(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::AccessClaims;
-    use crate::auth::subject::{ForeignProof, Proof};
-    use crate::auth::test_support::{NOW, alice, claims};
 
     const HOST: &str = "app.example.com";
 
@@ -456,93 +381,5 @@ mod tests {
             &[("/a", &["PUT"]), ("/a", &["GET"]), ("/a", &["POST", "PUT"])],
             Some((0, 2)),
         );
-    }
-
-    fn list(words: &[&str]) -> Vec<String> {
-        words.iter().map(|&word| word.to_owned()).collect()
-    }
-
-    fn by_session(identity: Identity) -> Subject {
-        Subject::new(AccessClaims {
-            identity,
-            ..claims()
-        })
-    }
-
-    fn by_token(identity: Identity, scopes: &[&str]) -> Subject {
-        Subject::of(Proof::Bearer(ForeignProof {
-            identity,
-            scopes: list(scopes),
-            expires_at: NOW,
-        }))
-    }
-
-    #[test]
-    fn any_one_match_admits() {
-        let check = |groups: &[&str], users: &[&str], emails: &[&str], want: bool| {
-            let allow = Allow {
-                groups: list(groups),
-                users: list(users),
-                emails: list(emails),
-                scopes: Vec::new(),
-            };
-            for subject in [by_session(alice()), by_token(alice(), &["any"])] {
-                let admitted = allow.judge(&subject) == Admission::Admitted;
-                assert_eq!(admitted, want, "{allow:?}");
-            }
-        };
-        check(&[], &[], &[], true);
-        check(&["staff"], &[], &[], true);
-        check(&["Staff"], &[], &[], false);
-        check(&["admins"], &["alice"], &[], true);
-        check(&["admins"], &["Alice"], &[], false);
-        check(&[], &[], &["ALICE@example.com"], true);
-        check(&[], &[], &["alice@example.org"], false);
-        let nameless = Identity {
-            email: None,
-            groups: Vec::new(),
-            ..alice()
-        };
-        let allow = Allow {
-            emails: vec![String::new()],
-            ..Allow::default()
-        };
-        assert_eq!(allow.judge(&by_session(nameless)), Admission::NotAdmitted);
-    }
-
-    #[test]
-    fn scopes_limit_tokens_and_let_no_session_in_by_themselves() {
-        use Admission::{Admitted, InsufficientScope, NotAdmitted};
-        let check = |groups: &[&str], scopes: &[&str], brings: &[&str], token, session| {
-            let allow = Allow {
-                groups: list(groups),
-                scopes: list(scopes),
-                ..Allow::default()
-            };
-            assert_eq!(allow.judge(&by_token(alice(), brings)), token, "{allow:?}");
-            assert_eq!(allow.judge(&by_session(alice())), session, "{allow:?}");
-        };
-        check(&[], &[], &[], Admitted, Admitted);
-        check(&[], &["read"], &["read"], Admitted, NotAdmitted);
-        check(
-            &[],
-            &["read", "write"],
-            &["x", "write"],
-            Admitted,
-            NotAdmitted,
-        );
-        check(
-            &[],
-            &["read"],
-            &["Read", "reads"],
-            InsufficientScope,
-            NotAdmitted,
-        );
-        check(&[], &["read"], &[], InsufficientScope, NotAdmitted);
-        // A token of somebody in the group still needs the scope; a session of the same person does not.
-        check(&["staff"], &["read"], &["read"], Admitted, Admitted);
-        check(&["staff"], &["read"], &["x"], InsufficientScope, Admitted);
-        // The scope makes nobody a member.
-        check(&["admins"], &["read"], &["read"], NotAdmitted, NotAdmitted);
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod allow;
 mod authorities;
 mod bearer;
 mod claims;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::file::Section;
-use super::report::{Problems, Report, nearest};
+use super::report::{Problems, Report, suggest};
 use super::{Config, defaults};
 use crate::observe;
 use crate::units::{format_duration, parse_duration, parse_size};
@@ -100,14 +101,13 @@ pub(super) fn check(
         bearers: &bearers,
         external: external.as_ref(),
     };
-    ways::one_name_for_two_people(&reader, root, &ways, &upstreams);
+    ways::one_name_for_two_people(&reader, root, &ways, &upstreams, &routes);
     if !routes.is_empty() && routes.len() == root.sections("route").len() {
         upstream::unused(&reader, &upstreams, &routes);
     }
     let log = log_settings(&reader, &root.section("log"));
-    let useful_groups = groups::useful(&routes, &upstreams);
     for provider in &mut providers {
-        provider.useful_groups = groups::with_those_of(&provider.allow, useful_groups.as_ref());
+        provider.useful_groups = groups::useful(&routes, &upstreams, provider);
     }
 
     Some(Config {
@@ -295,16 +295,5 @@ impl Reader<'_> {
         let (what, hint) = text.split_once(": ").unwrap_or((&text, ""));
         self.problems
             .error(span, format!("`{path}` is {what}"), hint);
-    }
-}
-
-/// "did you mean", or all that is known.
-fn suggest<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    match nearest(word, known.clone()) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => {
-            let all: Vec<_> = known.map(|word| format!("\"{word}\"")).collect();
-            format!("one of: {}", all.join(", "))
-        }
     }
 }

@@ -1035,9 +1035,14 @@ pub const KEYS: &[Key] = &[
         "route.allow.groups",
         Texts,
         Value(""),
-        "members of these groups",
+        "members of these groups: NAME, or PROVIDER:NAME for one provider's alone",
     ),
-    key("route.allow.users", Texts, Value(""), "these users"),
+    key(
+        "route.allow.users",
+        Texts,
+        Value(""),
+        "these users: NAME, or PROVIDER:NAME (local, NAME of a provider, external, issuer of a token)",
+    ),
     key(
         "route.allow.emails",
         Texts,

@@ -285,6 +285,17 @@ impl Problems {
     }
 }
 
+/// "did you mean", or all that is known.
+pub(crate) fn suggest<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => {
+            let all: Vec<_> = known.map(|word| format!("\"{word}\"")).collect();
+            format!("one of: {}", all.join(", "))
+        }
+    }
+}
+
 /// The nearest of the known words, if one is near enough to have been meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();

@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::auth::Subject;
+use crate::auth::allow::Allow;
 use crate::auth::decision::{Action, AnonymousReason, Decision, act};
 use crate::auth::keyset::KeySet;
 use crate::auth::path::CanonicalTarget;
-use crate::auth::route::{Access, Allow, Preflight, Revocation, Route, UpstreamId};
+use crate::auth::route::{Access, Preflight, Revocation, Route, UpstreamId};
 use crate::auth::test_support::{NOW, ORIGIN, claims, keys};
 
 mod answers;

@@ -1,8 +1,9 @@
 use http::HeaderValue;
 
 use super::*;
+use crate::auth::allow::{Allow, Name};
 use crate::auth::foreign_token::ForeignTokenError;
-use crate::auth::route::{Allow, Revocation};
+use crate::auth::route::Revocation;
 use crate::auth::subject::{ForeignProof, Proof};
 use crate::auth::test_support::{NOW, ORIGIN as OWN, claims};
 use crate::auth::{Generation, SessionId};
@@ -580,7 +581,10 @@ fn a_token_of_nobody_we_know_is_refused_only_where_it_is_all_there_is() {
 #[test]
 fn whom_the_route_does_not_admit() {
     let allow = Allow {
-        groups: vec!["admins".to_owned()],
+        groups: vec![Name {
+            provider: None,
+            name: "admins".to_owned(),
+        }],
         ..Allow::default()
     };
     let check = |access, headers: &[(&'static str, &'static str)], want| {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::keys::{self, Source};
-use super::{Reader, address, authorities, claims};
+use super::{Reader, address, authorities, claims, ways};
 use crate::bearer::{Keys, Settings};
 use crate::config::file::Section;
 use crate::issuer::Location;
 
 pub(super) fn all(reader: &Reader<'_>, root: &Section<'_>) -> Vec<Settings> {
     let tables = root.sections("bearer");
+    let logins = ways::logins(root);
     let mut issuers: Vec<Spanned<&str>> = Vec::new();
     for text in tables.iter().filter_map(|table| table.text("issuer")) {
         let twin = issuers.iter().find(|one| one.get_ref() == text.get_ref());
@@ -22,6 +23,13 @@ pub(super) fn all(reader: &Reader<'_>, root: &Section<'_>) -> Vec<Settings> {
                 "a token is judged by the one table of its issuer: remove one",
                 twin.span(),
                 "the first one",
+            );
+        }
+        if logins.iter().any(|login| login == text.get_ref()) {
+            reader.problems.error(
+                text.span(),
+                format!("the issuer {:?} is called as a way of signing in is", text.get_ref()),
+                "who somebody is, is the pair of provider and name: no two can share the first; rename the one under [login]",
             );
         }
         issuers.push(text);

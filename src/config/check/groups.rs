@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 
 use super::upstream::Named;
 use crate::auth::route::Route;
-use crate::login::oidc::settings::Allow;
+use crate::login::oidc::settings::Settings;
 use crate::upstream::Claim;
 
-/// The groups of all access rules; `None`: all, because an upstream is told them.
-pub(super) fn useful(routes: &[Route], upstreams: &[Named]) -> Option<BTreeSet<String>> {
+/// The groups of a provider's people that access rules name, and its own `allow`, which is asked again at renewals, where the
+/// provider may be silent about groups. `None`: all, because an upstream is told them.
+pub(super) fn useful(
+    routes: &[Route],
+    upstreams: &[Named],
+    provider: &Settings,
+) -> Option<BTreeSet<String>> {
     let told = upstreams
         .iter()
         .map(|named| &named.settings)
@@ -17,14 +22,10 @@ pub(super) fn useful(routes: &[Route], upstreams: &[Named]) -> Option<BTreeSet<S
             settings.assertion || mapped.into_iter().any(|(_, claim)| *claim == Claim::Groups)
         });
     let asked = routes.iter().flat_map(|route| &route.allow.groups);
-    (!told).then(|| asked.cloned().collect())
-}
-
-/// With those that a provider's `allow` asks for: it asks again at renewals, where the provider may be silent about groups.
-pub(super) fn with_those_of(
-    allow: &Allow,
-    useful: Option<&BTreeSet<String>>,
-) -> Option<BTreeSet<String>> {
-    let own = allow.groups.iter().cloned();
-    useful.map(|useful| useful.iter().cloned().chain(own).collect())
+    let theirs = asked.filter(|group| {
+        let whose = group.provider.as_ref();
+        whose.is_none_or(|whose| *whose == provider.name)
+    });
+    let own = provider.allow.groups.iter().cloned();
+    (!told).then(|| theirs.map(|group| group.name.clone()).chain(own).collect())
 }

@@ -6,11 +6,9 @@ use http::Method;
 use toml::Spanned;
 
 use super::upstream::Named;
-use super::{Reader, names, suggest};
+use super::{Reader, allow, names, suggest};
 use crate::auth::path::CanonicalTarget;
-use crate::auth::route::{
-    Access, Allow, Ambiguous, Preflight, Revocation, Route, RouteTable, UpstreamId,
-};
+use crate::auth::route::{Access, Ambiguous, Preflight, Revocation, Route, RouteTable, UpstreamId};
 use crate::config::Origin;
 use crate::config::file::Section;
 use crate::headers::cookie::CookieStyle;
@@ -64,7 +62,7 @@ fn one(
         ],
         Access::Authenticated,
     );
-    let allow = allow(reader, table, access, root);
+    let allow = allow::read(reader, table, access, root);
     let preflight = reader.choice(
         table,
         "preflight",
@@ -242,87 +240,6 @@ fn methods(reader: &Reader<'_>, table: &Section<'_>) -> Option<Vec<Method>> {
         }
     }
     good.then_some(methods)
-}
-
-fn allow(reader: &Reader<'_>, table: &Section<'_>, access: Access, root: &Section<'_>) -> Allow {
-    let allow = table.section("allow");
-    let list = |key: &str| -> Vec<String> {
-        allow
-            .texts(key)
-            .unwrap_or_default()
-            .iter()
-            .map(|text| {
-                if text.get_ref().trim().is_empty() {
-                    reader.problems.error(
-                        text.span(),
-                        format!("an empty name in `{}`", allow.path_of(key)),
-                        "remove it",
-                    );
-                }
-                text.get_ref().to_string()
-            })
-            .collect()
-    };
-    let lists = Allow {
-        groups: list("groups"),
-        users: list("users"),
-        emails: list("emails"),
-        scopes: scopes(reader, &allow, root),
-    };
-    // An empty list beside a filled one adds nobody. A rule without any name would admit everybody, and reads as nobody.
-    let names_nobody = allow.entries().all(|(key, value)| {
-        matches!(*key.get_ref(), "groups" | "users" | "emails" | "scopes")
-            && value
-                .get_ref()
-                .as_array()
-                .is_some_and(|list| list.is_empty())
-    });
-    if allow.is_present() && names_nobody {
-        reader.problems.error(
-            table.key_span("allow").unwrap_or(table.span()),
-            "`route.allow` names nobody",
-            "name groups, users, emails or scopes; leave `allow` out to admit everybody who is signed in",
-        );
-        return lists;
-    }
-    if lists != Allow::default() && access != Access::Authenticated {
-        let span = table.key_span("allow").unwrap_or(table.span());
-        reader.problems.error(
-            span,
-            "`allow` on a route that people need not sign in for",
-            "it would admit everybody all the same: set `access = \"authenticated\"`, or remove `allow`",
-        );
-    }
-    lists
-}
-
-/// Scope tokens (RFC 6749 section 3.3), each for itself.
-fn scopes(reader: &Reader<'_>, allow: &Section<'_>, root: &Section<'_>) -> Vec<String> {
-    let Some(texts) = allow.texts("scopes") else {
-        return Vec::new();
-    };
-    for text in &texts {
-        let typed = *text.get_ref();
-        let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        if typed.is_empty() || !typed.bytes().all(allowed) {
-            reader.problems.error(
-                text.span(),
-                format!("{typed:?} is not a scope"),
-                "a scope has no blanks and no quotes; several are a list, of which a token needs one",
-            );
-        }
-    }
-    if root.value("bearer").is_none() {
-        reader.problems.error(
-            allow.key_span("scopes").unwrap_or(allow.span()),
-            "`route.allow.scopes` without any [[bearer]]",
-            "scopes are what bearer tokens carry: add [[bearer]], or remove it",
-        );
-    }
-    texts
-        .iter()
-        .map(|text| text.get_ref().to_string())
-        .collect()
 }
 
 /// Reports every rule that cannot be told from an earlier one. What counts as such is the table's to say: it is built

@@ -160,6 +160,11 @@ upstream = "app"
 allow = { groups = ["staff"] }
 
 [[route]]
+path = "/staff/here"
+upstream = "app"
+allow = { groups = ["external:staff"] }
+
+[[route]]
 path = "/optional"
 upstream = "app"
 access = "optional"
@@ -264,12 +269,12 @@ async fn the_app_that_signs_people_in_goes_on_as_before_and_gets_identity_header
     assert_eq!(seen["headers"]["x-forwarded-email"], "alice@example.com");
     assert_eq!(seen["headers"]["x-forwarded-groups"], "staff,writers");
     assert!(!touches(&answer));
-    assert_eq!(alice.get("/staff").await.status, 200);
     assert_eq!(alice.get("/optional").await.json()["user"], "alice");
-    assert_eq!(
-        signed_in(&gateway, "bob").await.get("/staff").await.status,
-        403
-    );
+    let bob = signed_in(&gateway, "bob").await;
+    for path in ["/staff", "/staff/here"] {
+        assert_eq!(alice.get(path).await.status, 200, "{path}");
+        assert_eq!(bob.get(path).await.status, 403, "{path}");
+    }
     assert_eq!(service.refreshes().await, 0);
 
     // What is left of our own endpoints.

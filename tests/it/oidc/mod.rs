@@ -9,6 +9,7 @@ mod renewal;
 mod several_hosts;
 mod sign_in;
 mod the_providers;
+mod whose_name;
 
 use url::Url;
 
