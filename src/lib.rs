@@ -13,7 +13,7 @@
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
 //! running gateway through [`control`] and on [`accounts`], and asks others by [`online`]; [`admin`], [`audit`] and
-//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`patience`], `token_cache` and [`units`] are leaves.
+//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`patience`], `pauses`, `token_cache` and [`units`] are leaves.
 
 pub mod accounts;
 pub mod admin;
@@ -38,6 +38,7 @@ pub mod observe;
 pub mod online;
 pub mod outbound;
 pub mod patience;
+mod pauses;
 pub mod server;
 pub mod session;
 pub mod store;

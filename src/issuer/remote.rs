@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{IssuerError, Metadata, discover, discovery};
 use crate::auth::foreign_keys::{Algorithm, ForeignKeys, KeyGeneration, MAX_BYTES};
 use crate::outbound::{Limits, Outbound};
+use crate::pauses::Pauses;
 
 /// Where an issuer's key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +112,8 @@ struct Turn {
     began: Option<Instant>,
 }
 
-/// Longest pause between attempts while there is no key at all.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Between attempts while there is no key at all.
+const PAUSES: Pauses = Pauses::doubling(Duration::from_secs(1), Duration::from_secs(60));
 
 impl RemoteKeys {
     /// Begins to fetch on `runtime`, which must outlive the caller's; ends when the last `Arc` is gone.
@@ -311,7 +312,7 @@ impl Drop for UnderWay {
 
 /// Fetches again and again: every [`Settings::refresh`] while it goes well, sooner while it does not.
 async fn keep_fresh(keys: Weak<RemoteKeys>) {
-    let mut pause = Duration::from_secs(1);
+    let mut pauses = PAUSES;
     let mut failed = 0;
     loop {
         let Some(strong) = keys.upgrade() else { return };
@@ -328,11 +329,7 @@ async fn keep_fresh(keys: Weak<RemoteKeys>) {
         let next = match (went_well, strong.current().is_some()) {
             (true, _) => strong.settings.refresh,
             (false, true) => strong.settings.interval,
-            (false, false) => pause,
-        };
-        pause = match went_well {
-            true => Duration::from_secs(1),
-            false => (pause * 2).min(MAX_PAUSE),
+            (false, false) => pauses.pause(),
         };
         drop(strong);
         tokio::time::sleep(next).await;

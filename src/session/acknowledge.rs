@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use super::Sessions;
 use crate::auth::rotation::{self, Sighting};
 use crate::auth::{AccessClaims, Generation, SessionId};
+use crate::pauses::Pauses;
 use crate::store::Replaced;
 
 const QUEUE: usize = 4096;
@@ -19,6 +20,8 @@ const QUEUE: usize = 4096;
 const AT_ONCE: usize = 64;
 /// How often a sighting is tried while the store fails or others change the session.
 const TRIES: usize = 8;
+/// A store that failed is given so long to recover.
+const PAUSES: Pauses = Pauses::doubling(Duration::from_millis(50), Duration::from_secs(10));
 
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
@@ -109,19 +112,15 @@ impl Drop for Done {
     }
 }
 
-/// Gives a store that failed time to recover: 50 ms, doubled with each attempt.
-async fn store_pause(attempt: usize) {
-    tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
-}
-
 impl Sessions {
     async fn acknowledge(self: &Arc<Self>, seen: Seen) {
-        for attempt in 0..TRIES {
+        let mut pauses = PAUSES;
+        for _ in 0..TRIES {
             let stored = match self.load(&seen.session).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => return,
                 Err(_) => {
-                    store_pause(attempt).await;
+                    tokio::time::sleep(pauses.pause()).await;
                     continue;
                 }
             };
@@ -144,7 +143,7 @@ impl Sessions {
             if marked {
                 return;
             }
-            store_pause(attempt).await;
+            tokio::time::sleep(pauses.pause()).await;
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{OpenError, SessionEvent, Sessions};
 use crate::clock::Timestamp;
+use crate::pauses::Pauses;
 use crate::store::{Feed, FeedEvent, RevocationRecord, Store, StoreError};
 
 /// How long a start waits for the feed.
@@ -23,8 +24,9 @@ const FIRST_ATTACHMENT: Duration = Duration::from_secs(5);
 const LOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// Everything is loaded anew this often although nothing should have been missed.
 const BELT: Duration = Duration::from_secs(300);
-/// A failed load is tried again after so long; doubled up to [`LONGEST_PAUSE`].
-const PAUSE: Duration = Duration::from_millis(100);
+/// A failed load is tried again after so long.
+const PAUSES: Pauses = Pauses::doubling(Duration::from_millis(100), LONGEST_PAUSE);
+/// A feed that the store ended is asked for again after so long, too.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Tokens with a key id that nobody knows make the keys be read no more often than this.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
@@ -176,7 +178,7 @@ async fn load(sessions: Weak<Sessions>) {
         {
             following.all_wanted.store(true, Ordering::Release);
         }
-        let mut pause = PAUSE;
+        let mut pauses = PAUSES;
         loop {
             let all = following.all_wanted.swap(false, Ordering::AcqRel);
             let keys = following.keys_wanted.swap(false, Ordering::AcqRel);
@@ -197,8 +199,7 @@ async fn load(sessions: Weak<Sessions>) {
                     following.all_wanted.fetch_or(all, Ordering::AcqRel);
                     following.keys_wanted.fetch_or(keys, Ordering::AcqRel);
                     drop(sessions);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    tokio::time::sleep(pauses.pause()).await;
                 }
             }
         }

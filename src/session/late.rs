@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::{Ending, SessionEvent, Sessions};
 use crate::auth::SessionId;
 use crate::clock::Timestamp;
+use crate::pauses::Pauses;
 use crate::store::{RevocationTarget, StoreError};
 
 /// Most ends that wait for the store at once; those beyond are left to whoever asks again.
 const MOST: usize = 4096;
-/// An end that failed is tried again after so long; doubled up to [`LONGEST_PAUSE`].
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// An end that failed is tried again after so long.
+const PAUSES: Pauses = Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
 
 impl Sessions {
     /// Tries an end again until the store confirms it. `at` is when it was asked for.
@@ -76,9 +76,9 @@ async fn until_confirmed(
     ending: Ending,
     at: Timestamp,
 ) {
-    let mut pause = PAUSE;
+    let mut pauses = PAUSES;
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pauses.pause()).await;
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
@@ -89,7 +89,6 @@ async fn until_confirmed(
             }
             Err(error) => {
                 tracing::warn!(%error, "the end of sessions is not confirmed yet; trying again");
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }

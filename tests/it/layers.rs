@@ -10,10 +10,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("deadline", &[]),
     ("units", &[]),
     ("token_cache", &[]),
+    ("pauses", &[]),
     ("patience", &["clock"]),
     ("outbound", &["units"]),
     ("auth", &["headers", "clock", "units"]),
-    ("issuer", &["auth", "outbound", "clock", "units"]),
+    ("issuer", &["auth", "outbound", "clock", "pauses", "units"]),
     ("store", &["auth", "clock", "units"]),
     (
         "bearer",
@@ -21,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "session",
-        &["auth", "store", "token_cache", "clock", "units"],
+        &["auth", "store", "token_cache", "clock", "pauses", "units"],
     ),
     // Accounts are a source of identities for renewals: login implements a trait of the session engine.
     (

@@ -18,6 +18,7 @@ use crate::auth::SessionId;
 use crate::auth::provider_session::{Asking, Sealed};
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
+use crate::pauses::Pauses;
 use crate::session::{By, Ending, Reason, SessionEvent, Sessions};
 use crate::store::{Replaced, StoreError};
 use crate::units::Secret;
@@ -27,9 +28,8 @@ use crate::units::Secret;
 const CALL: Duration = Duration::from_secs(60);
 /// A provider that gave no answer is left alone for so long, unless it says how long.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
-/// An answer that the store did not take is written again after so long, doubled up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// An answer that the store did not take is written again after so long.
+const WRITES: Pauses = Pauses::doubling(Duration::from_millis(50), Duration::from_secs(1));
 /// How often an answer is applied anew because others changed the session.
 const TRIES: usize = 64;
 
@@ -64,7 +64,7 @@ impl Call {
         });
         drop(engine);
         let mut first = Some(kept);
-        let mut wait = FIRST_WAIT;
+        let mut writes = WRITES;
         loop {
             // When the engine is gone, so is the answer: the process ends.
             let Some(engine) = sessions.upgrade() else {
@@ -78,8 +78,7 @@ impl Call {
             if done {
                 return;
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            tokio::time::sleep(writes.pause()).await;
         }
     }
 
