@@ -220,7 +220,6 @@ async fn private_keys_are_not_on_the_server_and_need_the_master_key() {
     let kept = heir.await.unwrap().keys().await.unwrap().record;
     assert_eq!(kept[0].pkcs8.expose(), key(1).pkcs8.expose());
 
-    server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     // A rewrite that still goes on when the server is killed moves its files about under the reader below.
     server.rewrite_log();
     server.kill();
