@@ -1,5 +1,5 @@
 //! A service that speaks GitHub's dialect of OAuth 2, as its documentation ("Authorizing OAuth apps") has it: no ID token and no
-//! refresh token, errors with status 200, a form unless JSON is asked for, numbers for ids, a list of e-mail addresses apart.
+//! refresh token (but where [`Hub::expires`]), errors with status 200, a form unless JSON is asked for, numbers for ids, a list of e-mail addresses apart.
 //!
 //! Its people sign in without a page: the authorization endpoint redirects straight back. It is strict and honest, over TLS with
 //! an authority of its own, records what it was asked for, and its answers can be replaced.
@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -52,6 +53,7 @@ struct State {
     account: Mutex<Value>,
     emails: Mutex<Value>,
     instead: Mutex<HashMap<&'static str, Instead>>,
+    expires: AtomicBool,
 }
 
 struct Code {
@@ -141,6 +143,11 @@ impl Hub {
     pub fn instead(&self, endpoint: &'static str, status: u16, kind: &'static str, body: &str) {
         let mut instead = self.state.instead.lock().unwrap();
         instead.insert(endpoint, (status, kind, body.to_owned()));
+    }
+
+    /// Its access tokens live eight hours from now on, and come with a refresh token, as those of a GitHub App.
+    pub fn expires(&self) {
+        self.state.expires.store(true, Ordering::SeqCst);
     }
 
     /// Honest again.
@@ -293,11 +300,16 @@ impl State {
                     let token = format!("gho_{}", random(27));
                     let mut tokens = self.tokens.lock().unwrap();
                     tokens.insert(token.clone(), code.scope.clone());
-                    vec![
+                    let mut said = vec![
                         ("access_token", token),
                         ("token_type", "bearer".to_owned()),
                         ("scope", code.scope),
-                    ]
+                    ];
+                    if self.expires.load(Ordering::SeqCst) {
+                        said.push(("expires_in", "28800".to_owned()));
+                        said.push(("refresh_token", format!("ghr_{}", random(27))));
+                    }
+                    said
                 }
                 _ => refused("bad_verification_code"),
             }

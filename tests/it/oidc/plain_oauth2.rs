@@ -78,6 +78,8 @@ async fn an_account_there_is_somebody_here_by_its_number_and_its_verified_addres
 #[tokio::test]
 async fn such_a_session_lives_by_its_own_limits_and_the_service_is_not_asked_again() {
     let (app, hub) = (App::start().await, Hub::start().await);
+    // Even where it could be asked again.
+    hub.expires();
     let gateway = by(&app, &hub.table("hub", "")).with_clock().run();
     let (browser, answer) = sign_in(&gateway, &hub).await;
     assert_eq!(answer.status, 303, "{}", answer.text());
