@@ -1,5 +1,10 @@
 //! How much one address may cost a provider, and the log, by coming back from it. Every callback that signs nobody in counts;
 //! one that does is given back. Must not judge a callback, nor wait.
+//!
+//! Beginning a sign-in (`/.auth/login/NAME`) is not counted: it costs the gateway two sealings, some microseconds, which is less than
+//! to forward a request; the provider is not asked (its metadata at most once in three seconds, for everybody together); and what
+//! was begun lies in the browser's cookie, so that nothing fills up here. A limit would only let one person of an office keep the
+//! others from signing in.
 
 use std::time::Duration;
 
