@@ -135,6 +135,18 @@ pub enum Why {
     Unavailable,
 }
 
+impl Why {
+    /// What the client is told; `None` = that it has to come again.
+    pub fn refusal(&self) -> Option<BearerRefusal> {
+        Some(match self {
+            Why::Token(error) => BearerRefusal::Token(*error),
+            Why::Claim(error) => BearerRefusal::Claim(error.purpose),
+            Why::TooLarge => BearerRefusal::TooLarge,
+            Why::Unavailable => return None,
+        })
+    }
+}
+
 impl Bearers {
     /// Begins to fetch the keys of those issuers that publish them, on `runtime`.
     pub fn start(settings: Vec<Settings>, runtime: &Handle) -> Result<Self, outbound::SetupError> {
@@ -194,16 +206,13 @@ impl Bearers {
             }
             Err(why) => why,
         };
-        let refusal = match why {
-            Why::Unavailable => return Finding::Unavailable,
-            Why::Token(error) => BearerRefusal::Token(error),
-            Why::TooLarge => BearerRefusal::TooLarge,
-            Why::Claim(error) => {
-                // The configuration and the issuer disagree: nobody but an operator can mend it.
-                tracing::warn!(issuer = issuer.expect.issuer, %error, "a good token cannot be used");
-                BearerRefusal::Claim(error.purpose)
-            }
+        let Some(refusal) = why.refusal() else {
+            return Finding::Unavailable;
         };
+        if let Why::Claim(error) = why {
+            // The configuration and the issuer disagree: nobody but an operator can mend it.
+            tracing::warn!(issuer = issuer.expect.issuer, %error, "a good token cannot be used");
+        }
         Finding::Refused(refusal)
     }
 

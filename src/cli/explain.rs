@@ -1,6 +1,8 @@
-//! `vestibule explain`: what the pure core would say of a request; no socket, no store.
+//! `vestibule explain`: what the pure core would say of a request; no socket, no store. (But for a token: the keys that judge it, where
+//! they are fetched.)
 
 mod asker;
+mod by_token;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,7 @@ use outcome::explain;
 
 /// Explain what would happen to a request: which route, which rule, which headers the app would see
 ///
-/// Nothing is sent. Without --user the request comes from somebody who is not signed in.
+/// Nothing is sent. Without --user or --token the request comes from somebody who is not signed in.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
     #[command(flatten)]
@@ -30,6 +32,11 @@ pub(crate) struct Explain {
     url: String,
     #[command(flatten)]
     asker: Options,
+    /// By the token on stdin: a bearer token of a configured issuer, or the access token of [external]
+    ///
+    /// It is judged as the gateway would judge it, with the issuer's keys fetched where they are not in the configuration.
+    #[arg(long, conflicts_with = "user")]
+    token: bool,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -51,9 +58,16 @@ impl Explain {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let asker = match self.asker.resolve(&config) {
+        let asker = match self.token {
+            true => by_token::asker(&config),
+            false => self
+                .asker
+                .resolve(&config)
+                .map_err(|message| super::bad_usage(&message)),
+        };
+        let asker = match asker {
             Ok(asker) => asker,
-            Err(message) => return super::bad_usage(&message),
+            Err(code) => return code,
         };
         match explain(&config, &self.method, &self.url, asker) {
             Ok(explanation) if self.json => {

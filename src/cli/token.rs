@@ -3,16 +3,13 @@
 
 mod inspection;
 
-use std::io::{BufRead as _, Read as _};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use self::inspection::{Inspection, Kind, inspect};
-use super::ConfigFile;
 use super::operate::{Missing, OperateError, not_done, operate};
-use crate::auth::foreign_token::UnverifiedIssuer;
-use crate::bearer::Bearers;
+use super::{ConfigFile, foreign, presented};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::control::{Judgement, Request, Response, TokenText};
@@ -41,9 +38,6 @@ struct Inspect {
     json: bool,
 }
 
-/// Longer than any token, and than any cookie line that holds one.
-const MOST_BYTES: u64 = 32 << 10;
-
 impl Token {
     pub(crate) fn run(self) -> ExitCode {
         let TokenCommand::Inspect(command) = self.command;
@@ -57,25 +51,18 @@ impl Inspect {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let mut line = Vec::new();
-        let mut input = std::io::stdin().lock().take(MOST_BYTES);
-        if let Err(error) = input.read_until(b'\n', &mut line) {
-            return super::failed(&format!("stdin cannot be read: {error}"));
-        }
-        let text = String::from_utf8_lossy(&line);
-        let token = inspection::bare(&text);
-        if token.is_empty() {
-            return super::bad_usage("there is no token on stdin: vestibule token inspect < FILE");
-        }
+        let token = match presented::token(&config, "vestibule token inspect") {
+            Ok(token) => token,
+            Err(code) => return code,
+        };
         let now = Clock::System.now();
-        let mut inspection = inspect(token, now);
-        let named = UnverifiedIssuer::of(token).map(|named| named.0);
-        let judged = match named {
-            Some(issuer) if issuer != config.origin.to_string() && !config.bearers.is_empty() => {
-                inspection.kind = Kind::Foreign;
-                judge_foreign(&config, token, &issuer, now)
+        let mut inspection = inspect(&token, now);
+        let judged = match is_foreign(&config, &token, &inspection) {
+            true => {
+                inspection.kind = foreign_kind(&config, &token, inspection.kind);
+                judge_foreign(&config, &token, now)
             }
-            _ => judge(&config, token, &inspection),
+            false => judge(&config, &token, &inspection),
         };
         let judgement = match judged {
             Ok(judgement) => judgement,
@@ -95,51 +82,44 @@ impl Inspect {
     }
 }
 
-/// What the gateway would make of a bearer token: the same engine, with keys that are read or fetched here and now.
-fn judge_foreign(
-    config: &Config,
-    token: &str,
-    issuer: &str,
-    now: Timestamp,
-) -> Result<Judgement, OperateError> {
-    let runtime = super::operate::runtime()?;
-    let judged = runtime.block_on(async {
-        let settings = config.bearers.clone();
-        let bearers = Bearers::start(settings, runtime.handle())?;
-        Ok::<_, OperateError>(bearers.explain(token, now).await)
-    })?;
-    let (valid, why) = match judged {
-        Some(Ok(subject)) => {
-            let scopes = subject.scopes().unwrap_or_default().join(" ");
-            let user = &subject.identity().user;
-            let with = match scopes.is_empty() {
-                true => "without scopes".to_owned(),
-                false => format!("with the scopes {scopes}"),
-            };
-            (
-                true,
-                format!("a bearer token of {issuer} for the user {user}, {with}"),
+/// Whether somebody else issued it, as far as can be told. Beside `[external]` the gateway issues nothing but assertions.
+fn is_foreign(config: &Config, token: &str, inspection: &Inspection) -> bool {
+    let own = foreign::issuer_of(token).is_none_or(|issuer| issuer == config.origin.to_string());
+    match &config.external {
+        Some(_) => !own || inspection.kind != Kind::Assertion,
+        None => !own && !config.bearers.is_empty(),
+    }
+}
+
+fn foreign_kind(config: &Config, token: &str, seems: Kind) -> Kind {
+    let external = config.external.as_ref();
+    let service = external.map(|external| &external.settings.issuer);
+    match (foreign::issuer_of(token), seems) {
+        // Whatever the service calls a refresh token, it is none of ours.
+        (_, Kind::Refresh | Kind::Unknown) => Kind::Unknown,
+        (Some(issuer), _) if Some(&issuer) == service => Kind::External,
+        _ => Kind::Foreign,
+    }
+}
+
+/// What the gateway would make of it: the same engines, with keys that are read or fetched here and now.
+fn judge_foreign(config: &Config, token: &str, now: Timestamp) -> Result<Judgement, OperateError> {
+    let judged = foreign::judge(config, token, now)?;
+    let judged = judged.iter().map(|one| one.in_words(config, token));
+    let (valid, why): (Vec<bool>, Vec<String>) = judged.unzip();
+    let why = match why.is_empty() {
+        true => {
+            let known = config.bearers.iter().map(|one| one.issuer.as_str());
+            format!(
+                "its issuer {} is none of [[bearer]], which are compared exactly: {}",
+                foreign::issuer_of(token).unwrap_or_default(),
+                known.collect::<Vec<_>>().join(", ")
             )
         }
-        Some(Err(why)) => (
-            false,
-            format!("refused as a bearer token of {issuer}: {why}"),
-        ),
-        None => {
-            let known: Vec<_> = config
-                .bearers
-                .iter()
-                .map(|one| one.issuer.as_str())
-                .collect();
-            let why = format!(
-                "its issuer {issuer} is none of [[bearer]], which are compared exactly: {}",
-                known.join(", ")
-            );
-            (false, why)
-        }
+        false => why.join("; "),
     };
     Ok(Judgement {
-        valid,
+        valid: valid.contains(&true),
         why,
         refresh: None,
     })

@@ -29,7 +29,7 @@ const CACHE_ENTRIES: usize = 10_000;
 
 /// Why an access token is not accepted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CheckError {
+pub enum CheckError {
     /// The token.
     #[error(transparent)]
     Token(#[from] ForeignTokenError),
@@ -44,7 +44,7 @@ pub(super) enum CheckError {
 impl CheckError {
     /// In the words of the decision. What is signed by a key that we do not know, or is no token at all, may be mended by a
     /// renewal, as may what is over; nothing else.
-    pub(super) fn in_short(&self) -> TokenError {
+    pub fn in_short(&self) -> TokenError {
         use ForeignTokenError as E;
         match self {
             CheckError::Claim(error) => TokenError::Claim(error.purpose),
@@ -89,6 +89,20 @@ impl InForce {
             InForce::Fetched(fetched) => &fetched.keys,
         }
     }
+}
+
+/// What an access token is worth, for an operator who holds it in hand: the judgement of a running gateway, with nothing
+/// remembered and nothing renewed. Where the service's keys are fetched, they are fetched here and now.
+pub async fn judge(
+    settings: &Settings,
+    outbound: &Outbound,
+    runtime: &Handle,
+    token: &str,
+    now: Timestamp,
+) -> Result<Arc<Subject>, CheckError> {
+    Checker::new(settings, outbound, runtime)
+        .check_patiently(token, now)
+        .await
 }
 
 /// Verifies and remembers.

@@ -34,7 +34,7 @@ use crate::outbound::Outbound;
 use crate::patience::{Patience, Rate};
 use crate::units::Secret;
 
-pub use check::PROVIDER;
+pub use check::{CheckError, PROVIDER, judge};
 pub use cookies::Sent;
 
 use check::Checker;

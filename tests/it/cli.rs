@@ -525,6 +525,14 @@ fn explain_says_what_would_happen() {
         "{bob}"
     );
     assert!(said(&["explain", "GET", "https://app.test/public/../admin"]).contains("400"));
+    // Whose tokens are believed here? Nobody's.
+    let file = home.file().to_str().unwrap().to_owned();
+    let output = vestibule(
+        &["explain", "GET", "/notes", "--token", "-c", &file],
+        "a.b.c",
+    );
+    assert_eq!(code(&output), 2, "{}", out(&output));
+    assert!(err(&output).contains("[[bearer]]"), "{}", err(&output));
     let public = said(&["explain", "GET", "https://app.test/public/x", "--json"]);
     assert!(serde_json::from_str::<Value>(&public).is_ok(), "{public}");
 }

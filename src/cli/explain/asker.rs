@@ -1,13 +1,15 @@
-//! Whom the explained request is from: somebody that options describe. Must not look into the store.
+//! Whom the explained request is from: nobody, or somebody that options describe. Must not look into the store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::auth::decision::{AnonymousReason, Decision};
+use crate::auth::decision::{AnonymousReason, Decision, beside_stranger};
+use crate::auth::route::Access;
 use crate::auth::subject::{ForeignProof, Proof};
 use crate::auth::{AccessClaims, Generation, Identity, SessionId, Subject};
+use crate::cli::foreign::person;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::config::report::suggest;
@@ -44,18 +46,36 @@ pub(super) struct Asker {
     /// In words.
     pub(super) who: String,
     /// What the credentials come to.
-    pub(super) decision: Decision,
+    pub(super) found: Found,
     /// Whether they are in `Authorization`.
     pub(super) by_token: bool,
     /// What should be said beside the outcome.
     pub(super) notes: Vec<String>,
 }
 
+/// What credentials come to.
+pub(super) enum Found {
+    /// As the request path would find it.
+    Decided(Decision),
+    /// A token of nobody who is known here: what that means depends on the route.
+    Stranger,
+    /// A token whose keys cannot be had.
+    Unjudged,
+}
+
 impl Asker {
     pub(super) fn nobody() -> Self {
+        Self::unknown(
+            "not signed in".to_owned(),
+            anonymous(AnonymousReason::NoCredentials),
+        )
+    }
+
+    /// Nobody who is signed in.
+    pub(super) fn unknown(who: String, found: Found) -> Self {
         Asker {
-            who: "not signed in".to_owned(),
-            decision: Decision::Anonymous(AnonymousReason::NoCredentials),
+            who,
+            found,
             by_token: false,
             notes: Vec::new(),
         }
@@ -66,8 +86,20 @@ impl Asker {
         Asker {
             who: in_words(&subject, tell),
             by_token: !subject.travels_by_cookie(),
-            decision: Decision::SignedIn(subject),
+            found: Found::Decided(Decision::SignedIn(subject)),
             notes: Vec::new(),
+        }
+    }
+
+    /// What it means on a route; `None` = the token cannot be judged now.
+    pub(super) fn decision_on(&self, access: Access) -> Option<Decision> {
+        let none = Decision::Anonymous(AnonymousReason::NoCredentials);
+        match &self.found {
+            // Nobody is asked who they are there.
+            _ if access == Access::Public => Some(none),
+            Found::Decided(decision) => Some(decision.clone()),
+            Found::Stranger => Some(beside_stranger(none, access)),
+            Found::Unjudged => None,
         }
     }
 }
@@ -112,8 +144,7 @@ impl Options {
             (false, Some(_)) => Subject::of(Proof::External(proof(identity, Vec::new()))),
             (false, None) => by_session(identity),
         };
-        let several = logins(config).len() + issuers(config).len() > 1;
-        let mut asker = Asker::somebody(Arc::new(subject), several);
+        let mut asker = Asker::somebody(Arc::new(subject), several_ways(config));
         if self.groups.is_empty() {
             asker.notes.push(
                 "no account is looked up: name the person's groups with --group, the address with --email".to_owned(),
@@ -133,6 +164,15 @@ impl Options {
         }
         Ok(asker)
     }
+}
+
+pub(super) fn anonymous(reason: AnonymousReason) -> Found {
+    Found::Decided(Decision::Anonymous(reason))
+}
+
+/// Whether there are several ways to be somebody here, so that a name alone does not say whose it is.
+pub(super) fn several_ways(config: &Config) -> bool {
+    logins(config).len() + issuers(config).len() > 1
 }
 
 /// Whether a name is written as in a rule.
@@ -175,17 +215,7 @@ pub(super) fn by_session(identity: Identity) -> Subject {
 }
 
 fn in_words(subject: &Subject, tell: bool) -> String {
-    let identity = subject.identity();
-    let mut text = identity.user.clone();
-    if tell {
-        text.push_str(&format!(" of {}", identity.provider));
-    }
-    if let Some(email) = &identity.email {
-        text.push_str(&format!(" <{email}>"));
-    }
-    if !identity.groups.is_empty() {
-        text.push_str(&format!(", groups {}", identity.groups.join(", ")));
-    }
+    let mut text = person(subject.identity(), tell);
     match subject.scopes() {
         Some([]) => text.push_str(", by a bearer token without scopes"),
         Some(scopes) => text.push_str(&format!(

@@ -95,11 +95,14 @@ fn routed(
         let places: Vec<_> = upstream.endpoints.iter().map(place).collect();
         format!("{} ({})", upstream.name, places.join(", "))
     });
+    let Some(decision) = asker.decision_on(route.access) else {
+        explanation.outcome =
+            "503: the keys that the token needs cannot be had; the cookies stay as they are"
+                .to_owned();
+        return;
+    };
     let Asker {
-        decision,
-        by_token,
-        notes,
-        ..
+        by_token, notes, ..
     } = asker;
     let own_origin = origin.to_string();
     let action = act(
@@ -140,7 +143,13 @@ fn routed(
             explanation
                 .notes
                 .push("a program (fetch, curl) gets 401 with a problem document instead".to_owned());
-            "303 to the sign-in page, and back here afterwards".to_owned()
+            match &config.external {
+                Some(external) => format!(
+                    "303 to {}, which is told the way back as rd",
+                    external.settings.login_url
+                ),
+                None => "303 to the sign-in page, and back here afterwards".to_owned(),
+            }
         }
         Action::Challenge(RequestKind::Grpc, _) => "grpc-status 16: not signed in".to_owned(),
         Action::Challenge(RequestKind::Api, AnonymousReason::Bearer(refusal)) => {
@@ -154,6 +163,9 @@ fn routed(
         Action::CrossSite => "403: it may come from another site".to_owned(),
         Action::Renew(Renewable::Session(_)) => "the session is renewed first".to_owned(),
         Action::Renew(Renewable::External) => {
+            explanation.notes.push(
+                "a request without the refresh cookie is asked to sign in instead".to_owned(),
+            );
             "the refresh cookie is spent first, once for all who present it; then it is judged again, by the new access token".to_owned()
         }
     };

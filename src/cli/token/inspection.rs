@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Assertion,
     /// Of an issuer that is not this gateway.
     Foreign,
+    /// Of the service that signs people in in our place.
+    External,
     OtherJwt,
     Refresh,
     Unknown,
@@ -49,6 +51,7 @@ impl Inspection {
             Kind::Access => "access token",
             Kind::Assertion => "assertion for an upstream",
             Kind::Foreign => "token of another issuer",
+            Kind::External => "token of the external service",
             Kind::OtherJwt => "a JWT of another kind",
             Kind::Refresh => "refresh token",
             Kind::Unknown => "unknown",
@@ -75,22 +78,6 @@ impl Inspection {
             .collect();
         json!({ "kind": self.kind_in_words(), "claims": claims, "valid": valid, "why": why })
     }
-}
-
-/// The token without what people copy along with it: quotes, `Bearer`, `Cookie:` and a cookie's name and attributes.
-pub(super) fn bare(text: &str) -> &str {
-    let mut token = text.trim().trim_matches(['"', '\'']);
-    for prefix in ["Cookie:", "Set-Cookie:", "Authorization:", "Bearer "] {
-        if let Some(head) = token.get(..prefix.len())
-            && head.eq_ignore_ascii_case(prefix)
-        {
-            token = token.get(prefix.len()..).unwrap_or("").trim();
-        }
-    }
-    if token.starts_with("__") {
-        token = token.split_once('=').map_or(token, |(_, value)| value);
-    }
-    token.split(';').next().unwrap_or(token).trim()
 }
 
 /// Reads what can be read without any key.
@@ -210,8 +197,6 @@ mod tests {
     fn an_access_token_in_words() {
         let (_, set) = keys();
         let token = access_token::issue(&claims(), &set, &expect()).unwrap();
-        let line = format!("Cookie: __Host-vestibule-access={token}; x=y\n");
-        assert_eq!(bare(&line), token);
         let inspection = inspect(&token, NOW);
         assert_eq!(inspection.kind, Kind::Access);
         let text = inspection.to_text(true, "because");
@@ -223,10 +208,9 @@ mod tests {
 
     #[test]
     fn kinds() {
-        let check =
-            |text: &str, want: Kind| assert_eq!(inspect(bare(text), NOW).kind, want, "{text:?}");
+        let check = |text: &str, want: Kind| assert_eq!(inspect(text, NOW).kind, want, "{text:?}");
         check(&URL_SAFE_NO_PAD.encode([7; REFRESH_BYTES]), Kind::Refresh);
-        check("Bearer e30.e30.x", Kind::OtherJwt);
+        check("e30.e30.x", Kind::OtherJwt);
         check("eyJ0eXAiOiJqd3QifQ.e30.x", Kind::OtherJwt);
         for text in ["", "x", "a.b.c", "\u{1b}[31m", "....", "W10.e30.x"] {
             check(text, Kind::Unknown);

@@ -4,6 +4,7 @@
 mod browser;
 mod elsewhere;
 mod expiry;
+mod in_hand;
 mod token_endpoint;
 mod tokens;
 mod trouble;

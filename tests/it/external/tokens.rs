@@ -7,9 +7,9 @@ use crate::harness::browser::{as_fetch, claims};
 use crate::harness::maker::{Alg, Maker, sign_hs256, unsigned};
 use crate::harness::{App, Ask, Gateway};
 
-const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+pub(super) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-fn genuine() -> Value {
+pub(super) fn genuine() -> Value {
     json!({
         "iss": "https://app.test", "aud": "app", "sub": "alice", "roles": ["staff"],
         "iat": now(), "exp": now() + 300,
@@ -21,7 +21,7 @@ async fn status(gateway: &Gateway, token: &str) -> u16 {
     gateway.door().ask(ask).await.status
 }
 
-fn with(changes: Value) -> String {
+pub(super) fn with(changes: Value) -> String {
     let mut claims = genuine();
     for (name, value) in changes.as_object().unwrap() {
         match value {
