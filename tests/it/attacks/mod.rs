@@ -1,4 +1,4 @@
-//! One test per case of the attack list, named by its id; each file holds one section.
+//! One test per case of the attack list, named by its id; each file or folder holds one section.
 
 mod a_spoofing;
 mod b_forwarding;
@@ -61,7 +61,12 @@ fn no_case_is_without_its_test() {
         ("d", include_str!("d_redirects.rs"), &[1, 2, 3, 4]),
         (
             "e",
-            include_str!("e_login_flow.rs"),
+            concat!(
+                include_str!("e_login_flow/callbacks.rs"),
+                include_str!("e_login_flow/id_tokens.rs"),
+                include_str!("e_login_flow/browsers.rs"),
+                include_str!("e_login_flow/answers.rs")
+            ),
             &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
         ),
         ("f", include_str!("f_cookies.rs"), &[1, 2, 3, 4, 5, 6, 7, 8]),
