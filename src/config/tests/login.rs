@@ -31,24 +31,9 @@ fn providers(login: &str) -> Vec<Settings> {
     }
 }
 
-/// What is wrong: `message | hint`, of errors and warnings.
+/// What is wrong, errors and warnings.
 fn problems(login: &str) -> Vec<String> {
-    let report = match load(login) {
-        Ok(config) => config.warnings,
-        Err(report) => report,
-    };
-    report
-        .problems()
-        .iter()
-        .filter(|problem| !problem.message.contains("self-signed"))
-        .map(|problem| {
-            format!(
-                "{} | {}",
-                problem.message,
-                problem.hint.as_deref().unwrap_or("-")
-            )
-        })
-        .collect()
+    said(load(login)).iter().map(Said::to_string).collect()
 }
 
 const CORP: &str = "[login.oidc.corp]\nissuer = \"https://id.example.com\"\nclient_id = \"vestibule\"\nclient_secret_file = \"secret\"\n";
