@@ -3,10 +3,9 @@
 //! Must not read a byte of a connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,11 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::worker::{self, Accepted, Shared};
-use super::{Handler, Settings, descriptors, redirect, tls};
+use super::{Handler, Settings, descriptors, door, redirect, tls};
 
 const BACKLOG: i32 = 4096;
-/// How long to wait when the process or the system is out of file descriptors or memory.
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Why the server cannot start; each message says where and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -217,17 +214,6 @@ impl Listener {
         let address = socket.local_addr()?;
         Ok(Listener { socket, address })
     }
-
-    /// A socket that no runtime knows yet, so that any worker can take it.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.socket.accept().await?;
-        stream.set_nodelay(true)?;
-        let stream = stream.into_std()?;
-        Ok((
-            stream,
-            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-        ))
-    }
 }
 
 /// Where accepted connections go: to the workers in turn.
@@ -247,53 +233,22 @@ impl HandOff {
     }
 }
 
-/// Accepts on one listener until `shutdown`. The permit comes first: connections beyond the limit wait in the kernel.
+/// Accepts on one listener until `shutdown`: sockets that no runtime knows yet, so that any worker can take them.
 async fn accept(listener: Listener, hand_off: Arc<HandOff>, shutdown: CancellationToken) {
-    let mut failing = false;
-    loop {
-        let one = async {
-            let permit = Arc::clone(&hand_off.permits).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            accepted = one => accepted,
-        };
-        match accepted {
-            Some((permit, Ok((stream, peer)))) => {
-                failing = false;
-                hand_off.send(Accepted {
-                    stream,
-                    peer,
-                    permit,
-                });
-            }
-            Some((_, Err(error))) if of_one_connection(&error) => {}
-            Some((_, Err(error))) => {
-                if !failing {
-                    failing = true;
-                    tracing::error!(%error, address = %listener.address, "cannot accept connections; trying again");
-                }
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(BACK_OFF) => {}
-                }
-            }
-            None => return,
-        }
-    }
-}
-
-/// Errors that concern the connection that was about to be accepted, not the listener.
-fn of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::InvalidInput
+    let permits = &hand_off.permits;
+    door::each(
+        &listener.socket,
+        permits,
+        &shutdown,
+        |stream, peer, permit| {
+            stream.set_nodelay(true)?;
+            hand_off.send(Accepted {
+                stream: stream.into_std()?,
+                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                permit,
+            });
+            Ok(())
+        },
     )
+    .await;
 }

@@ -6,6 +6,7 @@ mod accept;
 mod body;
 mod connection;
 mod descriptors;
+mod door;
 mod guard;
 mod h2_watch;
 mod http1;

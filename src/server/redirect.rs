@@ -12,13 +12,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
 use super::target::TARGET_BYTES;
+use super::{Limits, door};
 
 const CONNECTIONS: usize = 256;
 /// Longest head that is read; what matters stands in its first line.
 const HEAD_BYTES: usize = 16 << 10;
-const BACK_OFF: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Redirects until `shutdown`.
@@ -29,33 +28,17 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS.min(limits.connections.max(1))));
-    loop {
-        let one = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            accepted = one => accepted,
-        };
-        match accepted {
-            Some((permit, Ok((stream, _)))) => {
-                let origin = Arc::clone(&origin);
-                // Head, answer and farewell together; the answer is small enough to fit any socket buffer.
-                let patience = limits.header_timeout;
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(patience, answer(stream, &origin)).await;
-                    drop(permit);
-                });
-            }
-            Some((_, Err(error))) => {
-                tracing::warn!(%error, "cannot accept connections to redirect; trying again");
-                tokio::time::sleep(BACK_OFF).await;
-            }
-            None => return,
-        }
-    }
+    door::each(&listener, &permits, &shutdown, |stream, _, permit| {
+        let origin = Arc::clone(&origin);
+        // Head, answer and farewell together; the answer is small enough to fit any socket buffer.
+        let patience = limits.header_timeout;
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(patience, answer(stream, &origin)).await;
+            drop(permit);
+        });
+        Ok(())
+    })
+    .await;
 }
 
 async fn answer(mut stream: TcpStream, origin: &str) -> io::Result<()> {

@@ -33,6 +33,15 @@ async fn signed_in_on(chromium: &Chromium, path: &str) {
     assert_eq!(chromium.place().await, path);
 }
 
+/// What the page's script gets for thirty fetches at once.
+async fn thirty_fetches(chromium: &Chromium) -> Vec<u64> {
+    chromium.script("fire(30, '/data');").await;
+    chromium.until("return window.done;").await;
+    let statuses = chromium.script("return window.statuses;").await;
+    let statuses = statuses.as_array().unwrap().iter();
+    statuses.map(|status| status.as_u64().unwrap()).collect()
+}
+
 #[tokio::test]
 async fn thirty_fetches_after_expiry_share_one_renewal_and_logout_empties_the_jar() {
     let app = App::start().await;
@@ -44,16 +53,7 @@ async fn thirty_fetches_after_expiry_share_one_renewal_and_logout_empties_the_ja
 
     gateway.outlive_access_token();
     app.forget();
-    chromium.script("fire(30, '/data');").await;
-    chromium.until("return window.done;").await;
-    let statuses = chromium.script("return window.statuses;").await;
-    let statuses: Vec<u64> = statuses
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|s| s.as_u64().unwrap())
-        .collect();
-    assert_eq!(statuses, [200; 30]);
+    assert_eq!(thirty_fetches(&chromium).await, [200; 30]);
     assert_eq!(app.seen().len(), 30);
     assert!(
         app.seen()
@@ -150,16 +150,7 @@ async fn a_network_cut_between_rotation_and_answer_signs_nobody_out() {
     chromium.until("return window.done;").await;
 
     // Whatever it does next works, and it holds a good pair.
-    chromium.script("fire(30, '/data');").await;
-    chromium.until("return window.done;").await;
-    let statuses = chromium.script("return window.statuses;").await;
-    let statuses: Vec<u64> = statuses
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|s| s.as_u64().unwrap())
-        .collect();
-    assert_eq!(statuses, [200; 30]);
+    assert_eq!(thirty_fetches(&chromium).await, [200; 30]);
     assert_ne!(chromium.cookie(REFRESH).await.unwrap(), before);
     assert!(generation(&chromium).await >= 1);
     gateway.outlive_access_token();

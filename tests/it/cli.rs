@@ -1,63 +1,15 @@
 //! The command line as scripts use it: exit codes, data on stdout, words for people on stderr.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::harness::gateway::{inspect, signal};
+use crate::harness::home::{Home, code, err, out};
 use crate::harness::prepared::{add_user, minimal, run_with_input, try_add_user, vestibule};
 use crate::harness::{ACCESS, App, Gateway, PASSWORD};
-
-struct Home {
-    folder: tempfile::TempDir,
-}
-
-impl Home {
-    fn new() -> Self {
-        let home = Home {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        std::fs::write(home.file(), minimal(&home.data())).unwrap();
-        home
-    }
-
-    fn with(text: &str) -> Self {
-        let home = Home::new();
-        std::fs::write(home.file(), text).unwrap();
-        home
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("gateway.toml")
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let file = self.file();
-        let mut all = arguments.to_vec();
-        all.extend(["-c", file.to_str().unwrap()]);
-        vestibule(&all, "")
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn err(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!text.contains("panicked"), "{text}");
-    text
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&out(output))
@@ -155,7 +107,7 @@ fn bad_usage_is_exit_code_2_and_help_is_0() {
 #[test]
 fn certificates_that_cannot_be_used_stop_the_start_with_their_place() {
     let home = Home::new();
-    let folder = home.folder.path();
+    let folder = home.path();
     let made = rcgen::generate_simple_self_signed(vec!["app.test".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["app.test".to_owned()]).unwrap();
     std::fs::write(folder.join("good.pem"), made.cert.pem()).unwrap();
@@ -586,14 +538,7 @@ fn a_gateway_whose_stderr_nobody_reads_drains_and_ends_in_order() {
     assert!(listens);
     // The control socket answers: it serves, reader or not.
     assert_eq!(code(&home.run(&["session", "list"])), 0);
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal("TERM", child.id());
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
 }
@@ -602,14 +547,7 @@ fn a_gateway_whose_stderr_nobody_reads_drains_and_ends_in_order() {
 async fn sighup_outside_a_terminal_ends_nothing_and_says_so() {
     let app = App::start().await;
     let mut gateway = Gateway::before(&app).run();
-    let pid = gateway.pid().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-HUP", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal("HUP", gateway.pid());
     gateway.until_logged(&["SIGHUP", "restart"]).await;
     let answer = gateway
         .anon()

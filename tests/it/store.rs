@@ -4,29 +4,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::prepared::{add_user, minimal, vestibule};
+use crate::harness::home::{Home, code, err};
+use crate::harness::prepared::{add_user, minimal};
 use crate::harness::{ACCESS, App, Gateway, PASSWORD};
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!text.contains("panicked"), "{text}");
-    text
-}
 
 /// Asserts that it worked.
 fn done(output: &Output) -> String {
-    assert_eq!(code(output), 0, "{}", said(output));
-    said(output)
+    assert_eq!(code(output), 0, "{}", err(output));
+    err(output)
 }
 
 /// Asserts that it was refused, for this reason.
 fn refused(output: &Output, why: &str) {
-    assert_eq!(code(output), 1, "{}", said(output));
-    assert!(said(output).contains(why), "{}", said(output));
+    assert_eq!(code(output), 1, "{}", err(output));
+    assert!(err(output).contains(why), "{}", err(output));
 }
 
 fn holds(bytes: &[u8], secret: &str) -> bool {
@@ -166,57 +157,33 @@ async fn kept_sessions_go_on_or_heal_and_never_run_ahead() {
     }
 }
 
-struct Home {
-    folder: tempfile::TempDir,
+/// A store with one account, and no gateway.
+fn with_alice() -> Home {
+    let home = Home::new();
+    add_user(&home.file(), "alice", PASSWORD, &[]);
+    home
 }
 
-impl Home {
-    /// A store with one account, and no gateway.
-    fn new() -> Self {
-        let home = Home {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        std::fs::write(home.file(), minimal(&home.data())).unwrap();
-        add_user(&home.file(), "alice", PASSWORD, &[]);
-        home
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("gateway.toml")
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn place(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let file = self.file();
-        let mut all = arguments.to_vec();
-        all.extend(["-c", file.to_str().unwrap()]);
-        vestibule(&all, "")
-    }
+fn place(home: &Home, name: &str) -> String {
+    home.path().join(name).to_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_backup_goes_through_a_pipe_and_to_a_new_machine() {
-    let home = Home::new();
+    let home = with_alice();
     let piped = home.run(&["store", "backup", "-"]);
     done(&piped);
-    let path = home.place("piped");
+    let path = place(&home, "piped");
     std::fs::write(&path, &piped.stdout).unwrap();
     done(&home.run(&["store", "verify", &path]));
 
-    let machine = Home::new();
+    let machine = with_alice();
     std::fs::remove_dir_all(machine.data()).unwrap();
     // Nothing is made where the key is missing, and another key does not do.
     refused(&machine.run(&["store", "restore", &path]), "master key");
     assert!(!machine.data().exists());
     std::fs::create_dir(machine.data()).unwrap();
-    let foreign = Home::new();
+    let foreign = with_alice();
     let key = |home: &Home| home.data().join("master.key");
     std::fs::copy(key(&foreign), key(&machine)).unwrap();
     refused(
@@ -238,8 +205,8 @@ fn a_backup_goes_through_a_pipe_and_to_a_new_machine() {
 
 #[test]
 fn a_backup_that_is_not_whole_is_no_backup() {
-    let home = Home::new();
-    let path = home.place("good");
+    let home = with_alice();
+    let path = place(&home, "good");
     done(&home.run(&["store", "backup", &path]));
     let good = std::fs::read(&path).unwrap();
     let store = std::fs::read(home.data().join("store.redb")).unwrap();
@@ -253,7 +220,7 @@ fn a_backup_that_is_not_whole_is_no_backup() {
         ("empty", Vec::new()),
         ("other", store.clone()),
     ] {
-        let bad = home.place(name);
+        let bad = place(&home, name);
         std::fs::write(&bad, &bytes).unwrap();
         refused(&home.run(&["store", "verify", &bad]), "backup");
         refused(&home.run(&["store", "restore", "--force", &bad]), "backup");
@@ -276,15 +243,15 @@ fn a_backup_that_is_not_whole_is_no_backup() {
         .output()
         .unwrap();
     refused(&full, "stdout");
-    let nowhere = home.place("no/such/folder/b");
+    let nowhere = place(&home, "no/such/folder/b");
     refused(&home.run(&["store", "backup", &nowhere]), "no/such");
-    assert!(files(home.folder.path(), ".backup-").is_empty());
+    assert!(files(home.path(), ".backup-").is_empty());
 }
 
 #[test]
 fn a_restore_over_a_damaged_store_is_what_it_is_for() {
-    let home = Home::new();
-    let path = home.place("good");
+    let home = with_alice();
+    let path = place(&home, "good");
     done(&home.run(&["store", "backup", &path]));
     let store = home.data().join("store.redb");
     std::fs::write(&store, b"damaged beyond reading").unwrap();
@@ -297,25 +264,21 @@ fn a_restore_over_a_damaged_store_is_what_it_is_for() {
 
 #[test]
 fn a_shared_store_is_not_backed_up_here() {
-    let home = Home::new();
-    std::fs::write(home.folder.path().join("master"), "m".repeat(48)).unwrap();
+    let home = with_alice();
+    std::fs::write(home.path().join("master"), "m".repeat(48)).unwrap();
     let text = minimal(&home.data()).replace(
         "[store]\n",
         "[secret]\nfile = \"master\"\n[store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n",
     );
     std::fs::write(home.file(), text).unwrap();
-    let path = home.place("b");
+    let path = place(&home, "b");
     for arguments in [
         ["store", "backup", &path],
         ["store", "verify", &path],
         ["store", "restore", &path],
     ] {
         let output = home.run(&arguments);
-        assert_eq!(code(&output), 2, "{}", said(&output));
-        assert!(
-            said(&output).contains("redis-cli --rdb"),
-            "{}",
-            said(&output)
-        );
+        assert_eq!(code(&output), 2, "{}", err(&output));
+        assert!(err(&output).contains("redis-cli --rdb"), "{}", err(&output));
     }
 }

@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod forge;
 pub mod gateway;
+pub mod home;
 pub mod hub;
 pub mod maker;
 pub mod node;
