@@ -102,11 +102,35 @@ fn production(path: &Path) -> String {
     if tests.iter().any(|part| name.contains(part)) {
         return String::new();
     }
-    let text = std::fs::read_to_string(path).unwrap();
-    text.split("#[cfg(test)]")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    without_tests(&std::fs::read_to_string(path).unwrap())
+}
+
+/// Leaves out every item under `#[cfg(test)]`: a line, or what ends with a brace as far to the left as the attribute.
+fn without_tests(text: &str) -> String {
+    const ATTRIBUTE: &str = "#[cfg(test)]";
+    let mut kept = String::new();
+    let mut left = text;
+    while let Some(at) = left.find(ATTRIBUTE) {
+        let (before, item) = left.split_at(at);
+        kept.push_str(before);
+        let indent = before.rsplit('\n').next().unwrap_or_default();
+        let brace = item.find('{').unwrap_or(item.len());
+        left = match item.find(';') {
+            Some(line) if line < brace => &item[line + 1..],
+            _ => {
+                let last = format!("\n{indent}}}");
+                let end = item.find(&last).expect("the end of the item");
+                &item[end + last.len()..]
+            }
+        };
+    }
+    kept + left
+}
+
+#[test]
+fn only_tests_are_left_out() {
+    let text = "use crate::a;\n#[cfg(test)]\nmod tests;\nuse crate::b;\nimpl X {\n    #[cfg(test)]\n    fn t() {\n        crate::t();\n    }\n    fn u() { crate::c(); }\n}\n#[cfg(test)]\nmod tests {\n    use crate::t;\n}\n";
+    assert_eq!(used(&without_tests(text)), ["a", "b", "c"]);
 }
 
 /// Every module that is named as `crate::NAME` or within `use crate::{…}`, comments aside.
