@@ -5,6 +5,8 @@ mod backchannel;
 mod leaving;
 mod providers;
 mod sessions;
+mod sign_in;
+mod sign_out;
 
 use std::sync::Arc;
 
@@ -14,30 +16,16 @@ use super::answer::{self, Asked};
 use super::external;
 use super::session_cookies::SessionCookies;
 use super::{Context, Trail, identify, renew};
-use crate::audit::AuditEvent;
-use crate::auth::credentials::{self, Presented};
-use crate::auth::decision::{
-    self, AccessFinding, AnonymousReason, CrossSite, Decision, RefreshFinding,
-};
+use crate::auth::decision::{self, CrossSite, Decision};
 use crate::auth::path::CanonicalTarget;
-use crate::auth::{Identity, SessionId};
 use crate::body::Body;
 use crate::error::GatewayError;
-use crate::login::form;
-use crate::login::local::{Attempt, PROVIDER};
 use crate::login::me;
-use crate::login::pages::{self, Button, SignIn, SignInError};
-use crate::login::return_to::ReturnTo;
-use crate::observe::metrics::SignInOutcome;
-use crate::session::{BeginError, By, Ending, IssuedPair, Reason, SignedInThere};
+use crate::login::pages;
+use crate::session::{By, Ending, Reason};
 use providers::Wish;
 
 const PREFIX: &str = "/.auth";
-/// The query of the page that follows a sign-out.
-const SIGNED_OUT: &str = "done";
-/// That page.
-const SIGNED_OUT_PAGE: &str = "/.auth/logout?done";
-
 /// Whether a path is ours; nothing below the prefix ever reaches an upstream.
 pub(super) fn is_own(path: &str) -> bool {
     path.strip_prefix(PREFIX)
@@ -71,13 +59,13 @@ pub(super) async fn serve(
     match (path, method.as_str()) {
         ("/login", "GET") => {
             let (parts, _) = request.into_parts();
-            Ok(sign_in_page(context, &parts.method, &parts.headers, &target, asked).await)
+            Ok(sign_in::page(context, &parts.method, &parts.headers, &target, asked).await)
         }
-        ("/login", "POST") => sign_in(context, request, asked, trail).await,
-        ("/logout", "GET") => Ok(sign_out_page(context, &request, &target, asked)),
+        ("/login", "POST") => sign_in::sign_in(context, request, asked, trail).await,
+        ("/logout", "GET") => Ok(sign_out::page(context, &request, &target, asked)),
         ("/logout", "POST") => {
             let (parts, _) = request.into_parts();
-            sign_out(context, &parts.method, &parts.headers, asked).await
+            sign_out::sign_out(context, &parts.method, &parts.headers, asked).await
         }
         ("/me", "GET") => {
             let (parts, _) = request.into_parts();
@@ -144,226 +132,6 @@ async fn by_provider(
     Ok(providers::begin(context, method, headers, provider, wish, asked).await)
 }
 
-async fn sign_in_page(
-    context: &Context<'_>,
-    method: &Method,
-    headers: &HeaderMap,
-    target: &CanonicalTarget,
-    asked: &Asked,
-) -> Response<Body> {
-    let local = context.app.local.is_some();
-    let providers = context.app.providers.all();
-    // One provider and nothing else: nothing to choose.
-    if let ([only], false, true) = (providers, local, asked.person()) {
-        let wish = Wish::of(context, target.query());
-        return providers::begin(context, method, headers, only, wish, asked).await;
-    }
-    if providers.is_empty() && !local {
-        return answer::not_found(context, asked);
-    }
-    let rd = ReturnTo::from_query(target.query(), &context.live.return_hosts);
-    if let Decision::SignedIn(_) = identify(context, headers) {
-        return answer::signed_in(&rd);
-    }
-    let page = SignIn {
-        return_to: &rd,
-        allowed: &context.live.return_hosts,
-        username: "",
-        error: None,
-        local,
-        buttons: &buttons(context),
-    };
-    pages::sign_in(&answer::view(context, asked), &page)
-}
-
-/// `POST /.auth/login`: the form, the throttle, the hash, a new session; an older one of this browser ends.
-async fn sign_in(
-    context: &Context<'_>,
-    request: Request<Body>,
-    asked: &Asked,
-    trail: &mut Trail,
-) -> Result<Response<Body>, GatewayError> {
-    let (parts, body) = request.into_parts();
-    let Some(local) = &context.app.local else {
-        return Ok(answer::not_found(context, asked));
-    };
-    if is_suspect(context, &parts.method, &parts.headers) {
-        return Ok(answer::cross_site(context, asked));
-    }
-    let form = match form::read(&parts.headers, body).await {
-        Ok(form) => form,
-        Err(error) => return Ok(answer::bad_form(context, asked, &error)),
-    };
-    let (Some(user), Some(password)) = (form.field("username"), form.secret("password")) else {
-        return Ok(answer::incomplete_form(context, asked));
-    };
-    let rd = ReturnTo::parse(form.field("rd").unwrap_or("/"), &context.live.return_hosts);
-    let refused = async |reason: &'static str, error: SignInError| {
-        let known = local.known(user).await;
-        let event = AuditEvent::SignInRefused {
-            user: known.as_deref(),
-            provider: PROVIDER,
-            reason,
-        };
-        context.app.audit.record_for(&event, context.cause());
-        let page = SignIn {
-            return_to: &rd,
-            allowed: &context.live.return_hosts,
-            username: user,
-            error: Some(error),
-            local: true,
-            buttons: &buttons(context),
-        };
-        Ok(pages::sign_in(&answer::view(context, asked), &page))
-    };
-    let attempt = local
-        .attempt(user, &password, context.client, context.now)
-        .await;
-    context.app.metrics.sign_in_attempts.add(outcome(&attempt));
-    let identity = match attempt {
-        Attempt::SignedIn(identity) => identity,
-        Attempt::Wrong => return refused("wrong name or password", SignInError::Wrong).await,
-        Attempt::Throttled { retry_after } => {
-            return refused("too many attempts", SignInError::Throttled { retry_after }).await;
-        }
-        Attempt::Busy => return Err(GatewayError::SignInBusy),
-        Attempt::Unavailable => return Err(GatewayError::SignInUnavailable),
-    };
-
-    match new_session(context, &parts.headers, identity, None, asked, trail).await? {
-        Ok(pair) => {
-            let mut response = answer::signed_in(&rd);
-            SessionCookies::Issue(pair).apply(context, response.headers_mut());
-            Ok(response)
-        }
-        Err(refused) => Ok(refused),
-    }
-}
-
-/// A session for somebody who has just signed in, or the answer to somebody whose identity fits no cookie.
-async fn new_session(
-    context: &Context<'_>,
-    headers: &HeaderMap,
-    identity: Identity,
-    there: Option<SignedInThere>,
-    asked: &Asked,
-    trail: &mut Trail,
-) -> Result<Result<Arc<IssuedPair>, Response<Body>>, GatewayError> {
-    // A session that this browser brought along ends: a planted one must not survive the sign-in (attacks E08).
-    if let Some(old) = presented_session(context, headers) {
-        context
-            .app
-            .sessions
-            .end(old, ending(context, Reason::SignedInAnew))
-            .await
-            .map_err(|error| GatewayError::Begin(error.into()))?;
-    }
-    let client = super::client_of(context, headers);
-    let (name, provider) = (identity.user.clone(), identity.provider.clone());
-    let (sessions, now) = (&context.app.sessions, context.now);
-    let begun = match there {
-        Some(there) => {
-            sessions
-                .begin_at_provider(identity, there, &client, now)
-                .await
-        }
-        None => sessions.begin(identity, &client, now).await,
-    };
-    let pair = match begun {
-        Ok(pair) => pair,
-        Err(BeginError::TooLarge(_)) => {
-            return Ok(Err(answer::identity_too_large(context, asked)));
-        }
-        Err(error) => return Err(GatewayError::Begin(error)),
-    };
-    let event = AuditEvent::SignIn {
-        user: &name,
-        provider: &provider,
-        session: pair.session,
-    };
-    context.app.audit.record_for(&event, context.cause());
-    trail.user = Some(name);
-    Ok(Ok(pair))
-}
-
-/// The providers that somebody may choose.
-fn buttons<'a>(context: &Context<'a>) -> Vec<Button<'a>> {
-    let all = context.app.providers.all().iter();
-    all.map(|provider| Button {
-        name: &provider.settings().name,
-        display_name: &provider.settings().display_name,
-    })
-    .collect()
-}
-
-fn outcome(attempt: &Attempt) -> SignInOutcome {
-    match attempt {
-        Attempt::SignedIn(_) => SignInOutcome::SignedIn,
-        Attempt::Wrong => SignInOutcome::Wrong,
-        Attempt::Throttled { .. } => SignInOutcome::Throttled,
-        Attempt::Busy => SignInOutcome::Busy,
-        Attempt::Unavailable => SignInOutcome::Unavailable,
-    }
-}
-
-fn sign_out_page(
-    context: &Context<'_>,
-    request: &Request<Body>,
-    target: &CanonicalTarget,
-    asked: &Asked,
-) -> Response<Body> {
-    let view = answer::view(context, asked);
-    if target.query() == Some(SIGNED_OUT) {
-        return pages::signed_out(&view);
-    }
-    if let Some(response) = leaving::came_back(context, request.headers(), target.query(), asked) {
-        return response;
-    }
-    match identify(context, request.headers()) {
-        Decision::SignedIn(subject) => pages::sign_out(&view, Some(&subject.identity().user)),
-        Decision::Anonymous(AnonymousReason::NoCredentials) => pages::nobody_to_sign_out(&view),
-        Decision::NeedsRenewal(_) | Decision::Anonymous(_) => pages::sign_out(&view, None),
-    }
-}
-
-/// `POST /.auth/logout`: the session is over, durably, before anybody is told so.
-async fn sign_out(
-    context: &Context<'_>,
-    method: &Method,
-    headers: &HeaderMap,
-    asked: &Asked,
-) -> Result<Response<Body>, GatewayError> {
-    if is_suspect(context, method, headers) {
-        return Ok(answer::cross_site(context, asked));
-    }
-    let mut onward = None;
-    if let Some(session) = presented_session(context, headers) {
-        if asked.person() {
-            onward = leaving::to_provider(context, headers, session).await;
-        }
-        context
-            .app
-            .sessions
-            .end(session, ending(context, Reason::SignedOut))
-            .await
-            .map_err(GatewayError::End)?;
-        context.app.audit.record_for(
-            &AuditEvent::SignedOut {
-                user: None,
-                session,
-            },
-            context.cause(),
-        );
-    }
-    let mut response = match &onward {
-        Some(onward) => onward.page(context, asked),
-        None if asked.person() => pages::see_other(SIGNED_OUT_PAGE),
-        None => answer::no_content(),
-    };
-    SessionCookies::Clear.apply(context, response.headers_mut());
-    Ok(response)
-}
-
 /// An end that the session's own browser asks for.
 fn ending(context: &Context<'_>, reason: Reason) -> Ending {
     Ending::new(reason, By::Itself).from_request(Some(context.client), Some(context.request_id))
@@ -372,23 +140,6 @@ fn ending(context: &Context<'_>, reason: Reason) -> Ending {
 /// Whether a form may have been sent by another site.
 fn is_suspect(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> bool {
     decision::cross_site(method, headers, context.own_origin) == CrossSite::Suspect
-}
-
-/// The session that the cookies of a request belong to, by either of them; nothing is renewed.
-fn presented_session(context: &Context<'_>, headers: &HeaderMap) -> Option<SessionId> {
-    let presented = credentials::from_headers(headers, &context.live.cookie_names);
-    if let Presented::Value(token) = presented.access
-        && let AccessFinding::Valid(subject) = context.app.sessions.check_access(token, context.now)
-    {
-        return subject.session();
-    }
-    match presented.refresh {
-        Presented::Value(token) => match context.app.sessions.open_refresh(token) {
-            RefreshFinding::Sealed(claims) => Some(claims.session),
-            RefreshFinding::Absent | RefreshFinding::Forged | RefreshFinding::Foreign => None,
-        },
-        Presented::Absent | Presented::Conflicting => None,
-    }
 }
 
 /// `GET /.auth/me`: renews like any other request.

@@ -5,8 +5,8 @@ use http::{HeaderMap, Response};
 
 use super::super::Context;
 use super::super::answer::{self, Asked};
-use super::SIGNED_OUT_PAGE;
 use super::providers::{keep, opened, return_origin};
+use super::sign_out::SIGNED_OUT_PAGE;
 use crate::auth::SessionId;
 use crate::body::Body;
 use crate::login::form;

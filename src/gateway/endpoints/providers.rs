@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use super::super::answer::{self, Asked, Refusal};
 use super::super::session_cookies::SessionCookies;
 use super::super::{Context, Trail, identify};
-use super::new_session;
+use super::sign_in::new_session;
 use crate::audit::AuditEvent;
 use crate::auth::credentials::{self, Presented};
 use crate::auth::decision::Decision;

@@ -189,7 +189,7 @@ async fn sign_out(
     };
     context.app.audit.record_for(&event, context.cause());
     let mut response = if asked.person() {
-        pages::see_other(super::SIGNED_OUT_PAGE)
+        pages::see_other(super::sign_out::SIGNED_OUT_PAGE)
     } else {
         sessions::ended(1)
     };
