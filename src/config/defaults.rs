@@ -1,4 +1,4 @@
-//! Every key of `gateway.toml`: its shape, its default and its meaning. The one place for defaults; the README's table,
+//! Every key of `gateway.toml`: its shape, its default and its meaning. The one place for defaults; the table in docs/configuration.md,
 //! the annotated `gateway.toml` and the reader are held against it.
 //!
 //! Must not check values: that is `check`.
@@ -1133,7 +1133,7 @@ pub(super) fn value(path: &str) -> &'static str {
     }
 }
 
-/// Key, default and meaning as the rows of a Markdown table, for the README.
+/// Key, default and meaning as the rows of a Markdown table, for docs/configuration.md.
 pub fn markdown() -> String {
     let mut text = String::from("| key | default | meaning |\n|---|---|---|\n");
     for key in KEYS {

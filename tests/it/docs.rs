@@ -11,41 +11,92 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-const DOCUMENTS: [&str; 5] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
-];
+/// Every page of documentation.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                found.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    assert!(found.len() > 10, "only {found:?} were found");
+    found
+}
+
+/// What `](…)` in a text leads to.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.split("](").skip(1);
+    ends.filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.starts_with("http"))
+}
+
+/// The headings of a page as links call them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let mut found = Vec::new();
+    for heading in headings {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter_map(|c| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            c => c.is_alphanumeric().then_some(c),
+        });
+        found.push(kept.collect());
+    }
+    found
+}
 
 #[test]
 fn every_link_into_the_repository_leads_somewhere() {
-    let mut seen = 0;
-    for document in DOCUMENTS {
-        let text = read(document);
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            if target.starts_with("http") || target.starts_with('#') {
-                continue;
-            }
-            let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(target.split('#').next().unwrap());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut paths, mut places) = (0, 0);
+    for document in documents() {
+        let text = read(&document);
+        for target in links(&text) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => root.join(&document),
+                file => root.join(&document).parent().unwrap().join(file),
+            };
             assert!(path.exists(), "{document} links to {target}");
-            seen += 1;
+            paths += 1;
+            if !anchor.is_empty() {
+                let there = anchors(&std::fs::read_to_string(&path).unwrap());
+                assert!(
+                    there.iter().any(|one| one == anchor),
+                    "{document} links to {target}"
+                );
+                places += 1;
+            }
         }
     }
-    assert!(seen > 10, "only {seen} links were found");
+    assert!(
+        paths > 30 && places > 10,
+        "only {paths} and {places} links were found"
+    );
+}
+
+#[test]
+fn the_readme_leads_to_every_page() {
+    let readme = read("README.md");
+    let led_to: BTreeSet<&str> = links(&readme)
+        .filter_map(|target| target.split('#').next())
+        .collect();
+    for document in documents() {
+        let there = document == "README.md" || led_to.contains(document.as_str());
+        assert!(there, "the README does not link to {document}");
+    }
 }
 
 #[test]
 fn every_source_path_that_is_named_exists() {
     let mut seen = 0;
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         for word in text.split(|c: char| c.is_whitespace() || "`()[],;|".contains(c)) {
             let word = word.trim_end_matches(['.', ':']);
             if word.starts_with("src/")
@@ -65,14 +116,14 @@ fn every_source_path_that_is_named_exists() {
 const AROUND: &str = "[server]\norigin = \"https://app.example.com\"\n[tls]\nself_signed = true\n[[upstream]]\nname = \"app\"\nurl = \"http://127.0.0.1:3000\"\n[[route]]\nupstream = \"app\"\n";
 
 #[test]
-fn every_configuration_in_the_readme_is_accepted() {
-    let text = read("README.md");
-    let blocks: Vec<&str> = text
+fn every_configuration_in_the_documents_is_accepted() {
+    let all: String = documents().iter().map(|document| read(document)).collect();
+    let blocks: Vec<&str> = all
         .split("```toml\n")
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert!(!blocks.is_empty());
+    assert!(blocks.len() > 8, "only {} were found", blocks.len());
     for block in blocks {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen_pair(folder.path());
@@ -112,9 +163,9 @@ fn rcgen_pair(folder: &Path) -> bool {
 }
 
 #[test]
-fn the_readme_lists_every_metric_and_no_other() {
-    let readme = read("README.md");
-    let table = readme
+fn every_metric_is_listed_and_no_other() {
+    let page = read("docs/watching.md");
+    let table = page
         .split("<!-- metrics -->")
         .nth(1)
         .and_then(|rest| rest.split("<!-- /metrics -->").next())
@@ -148,13 +199,16 @@ fn the_readme_lists_every_metric_and_no_other() {
 }
 
 #[test]
-fn the_readme_lists_every_key_with_its_default() {
-    let readme = read("README.md");
-    let listed = readme
+fn every_key_is_listed_with_its_default() {
+    let page = read("docs/configuration.md");
+    let listed = page
         .split("<!-- keys -->\n")
         .nth(1)
         .and_then(|rest| rest.split("<!-- /keys -->").next())
         .expect("the table of keys");
     let table = vestibule::config::defaults::markdown();
-    assert!(listed == table, "the README should say:\n{table}");
+    assert!(
+        listed == table,
+        "docs/configuration.md should say:\n{table}"
+    );
 }
