@@ -2,21 +2,20 @@
 //!
 //! Must not see a password: whoever calls has hashed it.
 
-use std::sync::Arc;
+mod change;
+mod checks;
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::login::local::{MAX_USERNAME, PROVIDER};
 use crate::session::{By, Ending, Reason, Sessions};
 use crate::store::{Account, Replaced, Store, StoreError, Stored};
 
-/// Longest e-mail address, display name or group, in bytes.
-const MAX_TEXT: usize = 256;
-/// Most groups of one account.
-const MAX_GROUPS: usize = 100;
-/// Longest password hash in PHC format that is kept.
-const MAX_HASH: usize = 512;
+use change::each_once;
+pub use change::{AccountChange, Changed, Part};
+use checks::{MAX_GROUPS, MAX_TEXT, check, check_hash, check_parts};
+
 /// How often a change is tried anew because the account was changed by others.
 const TRIES: usize = 16;
 
@@ -68,102 +67,6 @@ pub struct NewAccount {
     pub groups: Vec<String>,
     /// From [`crate::login::local::hash_password`].
     pub password_hash: String,
-}
-
-/// What becomes of a part of an account that may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// It stays as it is.
-    #[default]
-    Keep,
-    /// It is removed.
-    Remove,
-    /// It becomes this.
-    Set(String),
-}
-
-impl Part {
-    fn apply(&self, part: &mut Option<String>) {
-        match self {
-            Part::Keep => {}
-            Part::Remove => *part = None,
-            Part::Set(text) => *part = Some(text.clone()),
-        }
-    }
-}
-
-/// What an operator changes of what apps learn about a person.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AccountChange {
-    /// E-mail address.
-    pub email: Part,
-    /// Display name.
-    pub display_name: Part,
-    /// All groups from now on, unless `None`.
-    pub groups: Option<Vec<String>>,
-    /// Groups to add, then.
-    pub add_groups: Vec<String>,
-    /// Groups to take away, last.
-    pub remove_groups: Vec<String>,
-}
-
-impl AccountChange {
-    fn apply(&self, account: &mut Account) {
-        self.email.apply(&mut account.email);
-        self.display_name.apply(&mut account.display_name);
-        if let Some(groups) = &self.groups {
-            account.groups.clone_from(groups);
-        }
-        account.groups.extend(self.add_groups.iter().cloned());
-        account
-            .groups
-            .retain(|group| !self.remove_groups.contains(group));
-        account.groups = each_once(std::mem::take(&mut account.groups));
-    }
-}
-
-/// What became of an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// Its name as it was first written, which its sessions carry.
-    pub name: String,
-    /// Which parts are others now; none: it was so already, and nothing was written.
-    pub fields: Vec<&'static str>,
-    /// The groups that it is in since.
-    pub groups_added: Vec<String>,
-    /// The groups that it was in before.
-    pub groups_removed: Vec<String>,
-    /// How many live sessions were ended by it.
-    pub sessions: usize,
-}
-
-impl Changed {
-    fn between(before: &Account, after: &Account) -> Self {
-        let differs = [
-            ("email", before.email != after.email),
-            ("name", before.display_name != after.display_name),
-            ("groups", before.groups != after.groups),
-            ("password", before.password_hash != after.password_hash),
-            ("blocked", before.blocked != after.blocked),
-        ];
-        let missing = |from: &[String], what: &[String]| -> Vec<String> {
-            let missing = what.iter().filter(|group| !from.contains(group));
-            missing.cloned().collect()
-        };
-        Changed {
-            name: after.name.clone(),
-            fields: differs
-                .iter()
-                .filter(|(_, differs)| *differs)
-                .map(|(field, _)| *field)
-                .collect(),
-            groups_added: missing(&before.groups, &after.groups),
-            groups_removed: missing(&after.groups, &before.groups),
-            sessions: 0,
-        }
-    }
 }
 
 /// The operations.
@@ -318,115 +221,4 @@ impl Accounts {
 
 fn busy() -> AccountError {
     StoreError::Unavailable("the account is changing too fast".to_owned()).into()
-}
-
-fn check(new: &NewAccount) -> Result<(), AccountError> {
-    if !word(&new.name, MAX_USERNAME) || new.name.to_lowercase().len() > MAX_USERNAME {
-        return Err(AccountError::Name);
-    }
-    check_parts(
-        new.email.as_deref(),
-        new.display_name.as_deref(),
-        &new.groups,
-    )?;
-    check_hash(&new.password_hash)
-}
-
-fn check_parts(
-    email: Option<&str>,
-    display_name: Option<&str>,
-    groups: &[String],
-) -> Result<(), AccountError> {
-    if let Some(email) = email
-        && !(word(email, MAX_TEXT) && email.contains('@') && !email.contains(char::is_whitespace))
-    {
-        return Err(AccountError::Email);
-    }
-    if let Some(name) = display_name
-        && !word(name, MAX_TEXT)
-    {
-        return Err(AccountError::DisplayName);
-    }
-    check_groups(groups)
-}
-
-fn check_groups(groups: &[String]) -> Result<(), AccountError> {
-    let good = |group: &String| word(group, MAX_TEXT) && !group.contains(',');
-    if groups.len() > MAX_GROUPS || !groups.iter().all(good) {
-        return Err(AccountError::Group);
-    }
-    Ok(())
-}
-
-fn each_once(groups: Vec<String>) -> Vec<String> {
-    let mut once = Vec::with_capacity(groups.len());
-    for group in groups {
-        if !once.contains(&group) {
-            once.push(group);
-        }
-    }
-    once
-}
-
-/// Not empty, not too long, and nothing in it or around it that could not be seen.
-fn word(text: &str, max: usize) -> bool {
-    !text.is_empty() && text.len() <= max && text.trim() == text && !has_control(text)
-}
-
-fn check_hash(hash: &str) -> Result<(), AccountError> {
-    if hash.starts_with("$argon2id$") && hash.len() <= MAX_HASH && hash.is_ascii() {
-        Ok(())
-    } else {
-        Err(AccountError::Hash)
-    }
-}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn new(name: &str) -> NewAccount {
-        NewAccount {
-            name: name.to_owned(),
-            email: Some("a@example.com".to_owned()),
-            display_name: None,
-            groups: vec!["staff".to_owned()],
-            password_hash: "$argon2id$v=19$m=1,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_upstreams_could_misread_is_refused() {
-        assert!(check(&new("alice")).is_ok());
-        assert!(check(&new("김민준")).is_ok());
-        for name in ["", " alice", "alice ", "al\nice", &"a".repeat(257)] {
-            assert!(
-                matches!(check(&new(name)), Err(AccountError::Name)),
-                "{name:?}"
-            );
-        }
-        for email in ["", "alice", "a b@example.com", "a@example.com\r\nx: y"] {
-            let mut account = new("alice");
-            account.email = Some(email.to_owned());
-            assert!(
-                matches!(check(&account), Err(AccountError::Email)),
-                "{email:?}"
-            );
-        }
-        for group in ["", "staff,admin", " staff", "st\0aff"] {
-            let mut account = new("alice");
-            account.groups = vec![group.to_owned()];
-            assert!(
-                matches!(check(&account), Err(AccountError::Group)),
-                "{group:?}"
-            );
-        }
-        let mut plain = new("alice");
-        plain.password_hash = "hunter2".to_owned();
-        assert!(matches!(check(&plain), Err(AccountError::Hash)));
-    }
 }

@@ -3,12 +3,18 @@
 //! Must not know any key: whoever finds a problem words it. Values that look like secrets are masked before a line is
 //! shown.
 
+mod mask;
+mod near;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
+
+use mask::mask_secrets;
+pub(crate) use near::{nearest, suggest};
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,33 +291,6 @@ impl Problems {
     }
 }
 
-/// "did you mean", or all that is known.
-pub(crate) fn suggest<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    match nearest(word, known.clone()) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => {
-            let all: Vec<_> = known.map(|word| format!("\"{word}\"")).collect();
-            format!("one of: {}", all.join(", "))
-        }
-    }
-}
-
-/// The nearest of the known words, if one is near enough to have been meant.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = word.to_lowercase();
-    known
-        .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, candidate)| *distance <= 1.max(candidate.chars().count() / 3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 /// A span inside the text, on character boundaries, that ends on the line where it begins.
 fn fitted(source: &str, span: Range<usize>) -> Range<usize> {
     let down = |mut at: usize| {
@@ -328,70 +307,6 @@ fn fitted(source: &str, span: Range<usize>) -> Range<usize> {
         .and_then(|rest| rest.find(['\n', '\r']))
         .map_or(source.len(), |length| start + length);
     start..end.min(line_end).max(start)
-}
-
-/// Replaces what stands after `=` on lines whose key speaks of a secret, byte for byte, so that spans stay true.
-/// Keys that only name a place (`…_file`, `…_env`) are left readable.
-fn mask_secrets(source: &str) -> String {
-    let mut masked = String::with_capacity(source.len());
-    let mut in_secret_table = false;
-    for line in source.split_inclusive('\n') {
-        let trimmed = line.trim_start();
-        if trimmed.starts_with('[') {
-            in_secret_table = trimmed.starts_with("[secret]");
-        }
-        match line.split_once('=') {
-            Some((key, value)) if speaks_of_a_secret(key, in_secret_table) => {
-                masked.push_str(key);
-                masked.push('=');
-                for character in value.chars() {
-                    match character {
-                        '\n' | '\r' | ' ' | '"' => masked.push(character),
-                        _ => masked.extend(std::iter::repeat_n('*', character.len_utf8())),
-                    }
-                }
-            }
-            _ => push_without_login(&mut masked, line),
-        }
-    }
-    masked
-}
-
-/// User and password of an address (`scheme://user:password@host`) are masked too, whatever the key.
-fn push_without_login(masked: &mut String, line: &str) {
-    let login = line.find("://").and_then(|at| {
-        let start = at + 3;
-        let rest = line.get(start..)?;
-        let authority = rest.split(['/', '"', '\'', ' ']).next()?;
-        // A password that was not encoded may hold any of those.
-        let end = authority.rfind('@').or_else(|| rest.rfind('@'))?;
-        Some((start, start + end))
-    });
-    let parts = login.and_then(|(start, end)| {
-        Some((line.get(..start)?, line.get(start..end)?, line.get(end..)?))
-    });
-    match parts {
-        Some((before, login, after)) => {
-            masked.push_str(before);
-            masked.extend(std::iter::repeat_n('*', login.len()));
-            masked.push_str(after);
-        }
-        None => masked.push_str(line),
-    }
-}
-
-fn speaks_of_a_secret(key: &str, in_secret_table: bool) -> bool {
-    let key = key.trim().to_lowercase();
-    let places = [
-        "file", "env", "previous", "endpoint", "cookie", "url", "path",
-    ];
-    if key.starts_with('#') || places.iter().any(|place| key.ends_with(place)) {
-        return false;
-    }
-    in_secret_table
-        || ["secret", "password", "passwd", "token", "private", "master"]
-            .iter()
-            .any(|word| key.contains(word))
 }
 
 #[cfg(test)]
@@ -474,13 +389,5 @@ g.toml: 1 error"
         let text = report.render(false);
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("client_secret_file = \"f\""), "{text}");
-    }
-
-    #[test]
-    fn nearest_finds_slips_and_not_other_words() {
-        let known = ["listen", "origin", "limits"];
-        assert_eq!(nearest("lisen", known), Some("listen"));
-        assert_eq!(nearest("Orgin", known), Some("origin"));
-        assert_eq!(nearest("password", known), None);
     }
 }

@@ -1,14 +1,17 @@
 //! Executes an operator's requests: for the control socket of a running gateway, or for the command line on a store that
 //! no gateway uses. Both do the same.
 
+mod answers;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::answers::Failure;
 use super::token::{self, Judgement, RefreshInfo};
-use super::{Request, Response, SessionInfo, UserInfo, Why};
+use super::{Request, Response, Why};
 use crate::accounts::{AccountError, Accounts, Changed, NewAccount};
 use crate::audit::{Audit, AuditEvent};
 use crate::auth::Identity;
@@ -18,10 +21,9 @@ use crate::auth::rotation::SessionRecord;
 use crate::clock::Clock;
 use crate::login::local::PROVIDER;
 use crate::session::{
-    self, By, Ending, IdentitySource, KeysError, OpenError, Reason, Refreshed, Sessions,
-    SourceUnavailable,
+    self, By, Ending, IdentitySource, OpenError, Reason, Refreshed, Sessions, SourceUnavailable,
 };
-use crate::store::{self, Account, BackupStream, Store, StoreError};
+use crate::store::{self, BackupStream, Store, StoreError};
 use crate::units::Secret;
 
 /// What to do about a backup of a store that many nodes share.
@@ -353,79 +355,6 @@ impl Operator {
 fn is_of(record: &SessionRecord, user: &str, written: &str) -> bool {
     let identity = &record.identity;
     identity.user == user || (identity.provider == PROVIDER && identity.user == written)
-}
-
-/// Why a request was not carried out.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Account(#[from] AccountError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(
-        "{0}; the gateway refuses those sessions already, tries again until the store confirms it, and tells the audit stream then"
-    )]
-    Unconfirmed(#[source] StoreError),
-    #[error("there is no live session with that id")]
-    NoSession,
-    #[error("a backup is only given through the control socket")]
-    Socket,
-}
-
-impl From<Failure> for Response {
-    fn from(failure: Failure) -> Self {
-        let why = match &failure {
-            Failure::Account(AccountError::Taken) => Why::Taken,
-            Failure::Account(AccountError::Unknown) | Failure::NoSession => Why::Unknown,
-            Failure::Account(AccountError::Store(_))
-            | Failure::Store(_)
-            | Failure::Unconfirmed(_)
-            | Failure::Keys(_) => Why::Unavailable,
-            Failure::Socket
-            | Failure::Account(
-                AccountError::Name
-                | AccountError::Email
-                | AccountError::DisplayName
-                | AccountError::Group
-                | AccountError::Hash,
-            ) => Why::Malformed,
-        };
-        Response::Refused {
-            why,
-            message: failure.to_string(),
-        }
-    }
-}
-
-impl From<Account> for UserInfo {
-    fn from(account: Account) -> Self {
-        UserInfo {
-            name: account.name,
-            email: account.email,
-            display_name: account.display_name,
-            groups: account.groups,
-            blocked: account.blocked,
-            created_at: account.created_at,
-            password_changed_at: account.password_changed_at,
-        }
-    }
-}
-
-impl From<SessionRecord> for SessionInfo {
-    fn from(record: SessionRecord) -> Self {
-        SessionInfo {
-            session: record.id,
-            ends_at: record.ends_at(),
-            user: record.identity.user,
-            provider: record.identity.provider,
-            created_at: record.created_at,
-            last_seen_at: record.last_seen_at,
-            addr: record.lineage.client.addr,
-            user_agent: record.lineage.client.user_agent,
-        }
-    }
 }
 
 /// Without a gateway nothing is renewed.
