@@ -1,64 +1,94 @@
-//! What userinfo alone says of somebody who has signed in before -> who that is by now. A refresh need not bring an ID token, nor
-//! one that says more than who it is (OpenID Connect Core section 12.2); silence about a claim takes nothing away then. Must not
-//! ask anybody.
+//! What a provider says of somebody who has signed in before -> who that is by now. A refresh need not bring an ID token, nor one
+//! that says all that the first one said (OpenID Connect Core section 12.2), so silence is judged here and not taken for a no. Must
+//! not ask anybody.
 
-use super::person::{PersonError, admitted, is_verified};
+use std::borrow::Cow;
+
+use super::person::{self, PersonError, admitted, is_verified};
 use super::settings::Settings;
 use crate::auth::Identity;
 use crate::auth::claims::{ClaimMap, ClaimSet};
 use crate::clock::Timestamp;
 
-/// The identity of `before` with what `userinfo` says: a claim that is not there keeps its former value, and `allow` judges the
-/// whole. The former address stays verified until somebody denies it or names another one.
+/// What it means that nothing is said of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoGroups {
+    /// That nothing was said.
+    Silence,
+    /// That there are none: many providers leave out a claim that has become empty, so this is how somebody's last one is taken away.
+    Gone,
+}
+
+/// The identity of `before` with what is said now: a claim that is not there keeps its former value (of groups `no_groups` decides),
+/// and `allow` judges the whole. The former address stays verified until somebody denies it or names another one. `claims` are all
+/// that was said, `sources` by whom, as for [`person::read`].
 pub fn read(
     settings: &Settings,
-    userinfo: &ClaimSet,
+    claims: &ClaimSet,
+    sources: &[&ClaimSet],
     before: &Identity,
+    no_groups: NoGroups,
     now: Timestamp,
 ) -> Result<Identity, PersonError> {
     let paths = &settings.claims;
-    let map = ClaimMap {
-        // Always there; whether the configured one is, is looked at below.
-        user: paths.subject.clone(),
-        ..paths.map.clone()
+    let says_user = claims.has_at(&paths.map.user);
+    let map = match says_user {
+        true => Cow::Borrowed(&paths.map),
+        // Always there.
+        false => Cow::Owned(ClaimMap {
+            user: paths.subject.clone(),
+            ..paths.map.clone()
+        }),
     };
-    let mut identity = map.identity(userinfo, &settings.name, now)?;
-    let says_address = userinfo.has_at(&paths.map.email);
-    let verified = match userinfo.flag_at(&paths.email_verified) {
-        Some(false) => false,
-        _ if !says_address || identity.email == before.email => true,
-        _ => is_verified(&[userinfo], settings, identity.email.as_deref()),
-    };
-    if !says_address {
-        identity.email.clone_from(&before.email);
+    let mut identity = person::identity(settings, &map, claims, now)?;
+    if !says_user {
+        identity.user.clone_from(&before.user);
     }
-    if !verified {
-        identity.email = None;
-    }
-    let user_is_address = paths.map.user == paths.map.email;
-    if user_is_address && identity.email.is_none() {
-        return Err(PersonError::UnverifiedUser);
-    }
-    identity.user = userinfo
-        .text_at(&paths.map.user)
-        .unwrap_or_else(|| before.user.clone());
-    if !userinfo.has_at(&paths.map.name) {
+    if !claims.has_at(&paths.map.name) {
         identity.name.clone_from(&before.name);
     }
-    if !userinfo.has_at(&paths.map.preferred_username) {
+    if !claims.has_at(&paths.map.preferred_username) {
         let former = &before.preferred_username;
         identity.preferred_username.clone_from(former);
     }
-    if !userinfo.has_at(&paths.map.groups) {
+    if !claims.has_at(&paths.map.groups) && no_groups == NoGroups::Silence {
         identity.groups.clone_from(&before.groups);
+    }
+    if !claims.has_at(&paths.map.email) {
+        identity.email.clone_from(&before.email);
+    }
+    if !is_still_verified(sources, settings, before, identity.email.as_deref()) {
+        identity.email = None;
+        if paths.map.user == paths.map.email {
+            return Err(PersonError::UnverifiedUser);
+        }
     }
     admitted(settings, identity)
 }
 
+/// Whether an address counts: the former one unless somebody denies it, another one as at a sign-in.
+fn is_still_verified(
+    sources: &[&ClaimSet],
+    settings: &Settings,
+    before: &Identity,
+    address: Option<&str>,
+) -> bool {
+    if address.is_none() || address != before.email.as_deref() {
+        return is_verified(sources, settings, address);
+    }
+    let paths = &settings.claims;
+    // A source that says nothing of an address speaks of the former one.
+    let of_it = sources.iter().filter(|source| {
+        !source.has_at(&paths.map.email) || source.text_at(&paths.map.email).as_deref() == address
+    });
+    of_it
+        .filter_map(|source| source.flag_at(&paths.email_verified))
+        .all(|said| said)
+}
+
 /// Whether an ID token that came with a refresh says of somebody no more than who it is, although they were known by more: then
-/// it leaves that out (section 12.2 lets it), and to be silent denies nothing. One that says anything of the person is read like
-/// that of a sign-in, because many providers leave out a claim that has become empty: silence about groups is how somebody's
-/// last one is taken away.
+/// it leaves that out (section 12.2 lets it), and even to be silent about groups denies nothing. Where one says anything of the person
+/// that is [`NoGroups::Gone`].
 pub fn is_only_proof(settings: &Settings, id_token: &ClaimSet, before: &Identity) -> bool {
     let map = &settings.claims.map;
     let said = [&map.email, &map.name, &map.preferred_username, &map.groups];
@@ -71,6 +101,7 @@ mod tests {
     use super::super::settings::Allow;
     use super::super::settings::tests::openid;
     use super::*;
+    use crate::auth::claims::ClaimPath;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -88,8 +119,23 @@ mod tests {
     }
 
     fn read_one(settings: &Settings, json: &str) -> Result<Identity, PersonError> {
-        let userinfo = ClaimSet::from_json(json.as_bytes()).unwrap();
-        read(settings, &userinfo, &before(), NOW)
+        read_both(settings, json, None, NoGroups::Silence)
+    }
+
+    fn read_both(
+        settings: &Settings,
+        id_token: &str,
+        userinfo: Option<&str>,
+        no_groups: NoGroups,
+    ) -> Result<Identity, PersonError> {
+        let set = |json: &str| ClaimSet::from_json(json.as_bytes()).unwrap();
+        let (id_token, userinfo) = (set(id_token), userinfo.map(set));
+        let all = match &userinfo {
+            Some(userinfo) => id_token.clone().completed_by(userinfo),
+            None => id_token.clone(),
+        };
+        let sources: Vec<&ClaimSet> = std::iter::once(&id_token).chain(&userinfo).collect();
+        read(settings, &all, &sources, &before(), no_groups, NOW)
     }
 
     #[test]
@@ -155,6 +201,75 @@ mod tests {
         };
         let denied = r#"{"sub":"s1","email_verified":false}"#;
         assert_eq!(read_one(&settings, denied), Err(PersonError::NotAllowed));
+    }
+
+    #[test]
+    fn an_id_token_that_says_less_than_the_first_takes_groups_away_and_nothing_else() {
+        let gone = |id_token: &str, userinfo: Option<&str>| {
+            read_both(&openid(), id_token, userinfo, NoGroups::Gone).unwrap()
+        };
+        let without_groups = Identity {
+            groups: Vec::new(),
+            ..before()
+        };
+        for id_token in [
+            r#"{"sub":"s1","name":"Ada"}"#,
+            r#"{"sub":"s1","preferred_username":"ada"}"#,
+            r#"{"sub":"s1","email":"a@example.com"}"#,
+        ] {
+            assert_eq!(gone(id_token, None), without_groups, "{id_token}");
+            let silent = Some(r#"{"sub":"s1"}"#);
+            assert_eq!(gone(id_token, silent), without_groups, "{id_token}");
+            let says = Some(r#"{"sub":"s1","groups":["staff"]}"#);
+            assert_eq!(gone(id_token, says), before(), "{id_token}");
+        }
+        // What is denied by either of them is gone, and another address counts as at a sign-in.
+        let named = r#"{"sub":"s1","email":"a@example.com"}"#;
+        for (id_token, userinfo) in [
+            (named, r#"{"sub":"s1","email_verified":false}"#),
+            (
+                r#"{"sub":"s1","name":"Ada"}"#,
+                r#"{"sub":"s1","email_verified":false}"#,
+            ),
+            (
+                named,
+                r#"{"sub":"s1","email":"a@example.com","email_verified":false}"#,
+            ),
+            (
+                r#"{"sub":"s1","email":"b@example.com"}"#,
+                r#"{"sub":"s1","email_verified":true}"#,
+            ),
+            (
+                r#"{"sub":"s1","name":"Ada"}"#,
+                r#"{"sub":"s1","email":"b@example.com"}"#,
+            ),
+        ] {
+            assert_eq!(
+                gone(id_token, Some(userinfo)).email,
+                None,
+                "{id_token} {userinfo}"
+            );
+        }
+        let other = r#"{"sub":"s1","email":"b@example.com","email_verified":true}"#;
+        let now = gone(r#"{"sub":"s1","name":"Ada"}"#, Some(other));
+        assert_eq!(now.email.as_deref(), Some("b@example.com"));
+    }
+
+    #[test]
+    fn who_no_longer_says_which_user_they_are_is_the_one_of_before() {
+        let mut settings = openid();
+        settings.claims.map.user = ClaimPath::parse("preferred_username").unwrap();
+        settings.allow.users = vec!["s1".to_owned()];
+        let again = |json: &str| read_both(&settings, json, None, NoGroups::Gone);
+        assert_eq!(again(r#"{"sub":"s2","name":"Ada"}"#).unwrap().user, "s1");
+        let renamed = again(r#"{"sub":"s2","preferred_username":"eve"}"#);
+        assert_eq!(renamed, Err(PersonError::NotAllowed));
+        // Also where it is an address, which must not be denied then.
+        settings.claims.map.user = settings.claims.map.email.clone();
+        let again = |json: &str| read_both(&settings, json, None, NoGroups::Gone);
+        assert_eq!(again(r#"{"sub":"s2","name":"Ada"}"#).unwrap().user, "s1");
+        let denied = again(r#"{"sub":"s2","name":"Ada","email_verified":false}"#);
+        assert_eq!(denied, Err(PersonError::UnverifiedUser));
     }
 
     #[test]

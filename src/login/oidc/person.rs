@@ -1,7 +1,5 @@
 //! What a provider says of somebody -> who that is here, or why they may not come in. Must not ask anybody.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::json;
 
@@ -51,59 +49,35 @@ pub fn read(
     sources: &[&ClaimSet],
     now: Timestamp,
 ) -> Result<Person, PersonError> {
-    read_since(settings, claims, sources, None, now)
-}
-
-/// The same of somebody who signed in before: who no longer says which user they are is the one of before, because that does not
-/// change. Everything else that is not said is not so any more.
-pub fn read_again(
-    settings: &Settings,
-    claims: &ClaimSet,
-    sources: &[&ClaimSet],
-    before: &Identity,
-    now: Timestamp,
-) -> Result<Person, PersonError> {
-    read_since(settings, claims, sources, Some(before), now)
-}
-
-fn read_since(
-    settings: &Settings,
-    claims: &ClaimSet,
-    sources: &[&ClaimSet],
-    before: Option<&Identity>,
-    now: Timestamp,
-) -> Result<Person, PersonError> {
     let paths = &settings.claims;
     let subject = claims
         .text_at(&paths.subject)
         .ok_or_else(|| PersonError::NoSubject(paths.subject.to_string()))?;
-    let before = before.filter(|_| !claims.has_at(&paths.map.user));
-    let map = match before {
-        // Always there.
-        Some(_) => Cow::Owned(ClaimMap {
-            user: paths.subject.clone(),
-            ..paths.map.clone()
-        }),
-        None => Cow::Borrowed(&paths.map),
-    };
-    let identity = map.identity(claims, &settings.name, now);
-    let mut identity = identity.map_err(|error| match error.problem {
-        ClaimProblem::Unverified => PersonError::UnverifiedUser,
-        _ => error.into(),
-    })?;
+    let mut identity = identity(settings, &paths.map, claims, now)?;
     let address = identity.email.as_deref();
     if !is_verified(sources, settings, address) {
         // Apps and rules take an address for a name of its owner (ASVS 10.3.3): one that anybody may have typed is none.
         identity.email = None;
-        if map.user == map.email {
+        if paths.map.user == paths.map.email {
             return Err(PersonError::UnverifiedUser);
         }
     }
-    if let Some(before) = before {
-        identity.user.clone_from(&before.user);
-    }
     let identity = admitted(settings, identity)?;
     Ok(Person { identity, subject })
+}
+
+/// What claims say by themselves, as yet with whatever address they name.
+pub(super) fn identity(
+    settings: &Settings,
+    map: &ClaimMap,
+    claims: &ClaimSet,
+    now: Timestamp,
+) -> Result<Identity, PersonError> {
+    let identity = map.identity(claims, &settings.name, now);
+    identity.map_err(|error| match error.problem {
+        ClaimProblem::Unverified => PersonError::UnverifiedUser,
+        _ => error.into(),
+    })
 }
 
 /// Somebody whom `allow` lets in, with the groups that a session keeps; their address has been found to be verified.
@@ -409,28 +383,5 @@ mod tests {
         assert_eq!(groups(&settings), ["a", "people", "staff", "z"]);
         settings.useful_groups = Some(["staff".to_owned(), "none".to_owned()].into());
         assert_eq!(groups(&settings), ["staff"]);
-    }
-
-    #[test]
-    fn who_no_longer_says_which_user_they_are_is_the_one_of_before() {
-        let mut settings = openid();
-        settings.claims.map.user = ClaimPath::parse("preferred_username").unwrap();
-        let full = r#"{"sub":"s1","preferred_username":"ada","name":"Ada","groups":["staff"]}"#;
-        let before = read_one(&settings, full).unwrap().identity;
-        assert_eq!(before.user, "ada");
-        settings.allow.users = vec!["ada".to_owned()];
-        let again = |json: &str| {
-            let claims = set(json);
-            read_again(&settings, &claims, &[&claims], &before, NOW)
-        };
-        let silent = again(r#"{"sub":"s1","name":"Ada"}"#).unwrap().identity;
-        // But what else is not said is not so any more.
-        assert_eq!((silent.user.as_str(), silent.groups.len()), ("ada", 0));
-        let renamed = again(r#"{"sub":"s1","preferred_username":"eve"}"#);
-        assert_eq!(renamed, Err(PersonError::NotAllowed));
-        assert!(
-            read_one(&settings, r#"{"sub":"s1"}"#).is_err(),
-            "not at a sign-in"
-        );
     }
 }

@@ -640,12 +640,18 @@ async fn a_refreshed_id_token_that_is_only_proof_takes_nothing_away() {
 #[tokio::test]
 async fn a_refreshed_id_token_without_the_users_name_harms_no_session() {
     let liar = Liar::with("claims = { user = \"name\" }").await;
+    // Nor does it take away a name or an address that it does not repeat; only the address that is denied is gone.
+    let (_, answer) = liar
+        .later(json!({ "groups": ["staff"], "email_verified": false }))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(liar.app.last().one("x-forwarded-email"), None);
     let (_, answer) = liar.later(json!({ "groups": ["staff"] })).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let seen = liar.app.last();
     assert_eq!(seen.one("x-forwarded-groups"), Some("staff"));
     assert_eq!(seen.one("x-forwarded-user"), Some("Alice Liddell"));
-    assert_eq!(seen.one("x-forwarded-email"), None);
+    assert_eq!(seen.one("x-forwarded-email"), Some("alice@example.com"));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use url::Url;
 
 use super::super::client_auth::bearer_request;
-use super::super::continued;
+use super::super::continued::{self, NoGroups};
 use super::super::failure::Failure;
 use super::super::id_token::{self, Expect};
 use super::super::person::{self, PersonError};
@@ -39,15 +39,19 @@ impl Provider {
             if !continued::is_only_proof(settings, &claims.set, before) {
                 let userinfo = self.missing(metadata, &tokens, &claims, subject).await?;
                 let said = Said::of(&claims.set, userinfo.as_ref());
-                let person = person::read_again(settings, &said.all, &said.sources, before, now)?;
-                return Ok(Some(person.identity));
+                let (all, sources) = (&said.all, &said.sources);
+                let identity =
+                    continued::read(settings, all, sources, before, NoGroups::Gone, now)?;
+                return Ok(Some(identity));
             }
         }
         let Ok(endpoint) = place(metadata, "userinfo_endpoint") else {
             return Ok(None);
         };
         let userinfo = self.userinfo(&endpoint, &tokens, subject).await?;
-        match continued::read(settings, &userinfo, before, now) {
+        let sources = [&userinfo];
+        let silence = NoGroups::Silence;
+        match continued::read(settings, &userinfo, &sources, before, silence, now) {
             Ok(identity) => Ok(Some(identity)),
             // What cannot be carried says nothing.
             Err(PersonError::Claim(_) | PersonError::UnverifiedUser) => Ok(None),
