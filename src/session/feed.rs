@@ -3,9 +3,9 @@
 //!
 //! Two tasks, so that no event waits while something is loaded. Must not know how a store tells its nodes. That nothing
 //! arrives is said, and harms only for so long: every renewal asks the store, so after the life of an access token nothing
-//! is left to miss.
+//! is left to miss; open streams are asked for, and end where nobody answers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ struct State {
     attached: bool,
     /// Why revocations may be missing; `None` while all that were ever made are obeyed.
     problem: Option<String>,
+    /// Since when they may, by time that was seen to pass.
+    blind_since: Option<Timestamp>,
     /// When a token with an unknown key last made the keys be read.
     unknown_key_at: Option<Instant>,
 }
@@ -85,11 +87,18 @@ impl Following {
         self.wake.notify_one();
     }
 
-    fn changed(&self, attached: bool, problem: String) {
+    fn changed(&self, attached: bool, problem: String, now: Timestamp) {
         let mut state = self.state();
         state.changes += 1;
         state.attached = attached;
         state.problem = Some(problem);
+        state.blind_since.get_or_insert(now);
+    }
+
+    /// For how long revocations may have been missed by now.
+    fn blind_for(&self, now: Timestamp) -> Duration {
+        let since = self.state().blind_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     fn changes(&self) -> u64 {
@@ -99,7 +108,11 @@ impl Following {
     /// Everything was loaded; whether that made this node whole again.
     fn caught_up(&self, since: u64) -> bool {
         let mut state = self.state();
-        state.attached && state.changes == since && state.problem.take().is_some()
+        let whole = state.attached && state.changes == since;
+        if whole {
+            state.blind_since = None;
+        }
+        whole && state.problem.take().is_some()
     }
 }
 
@@ -149,7 +162,10 @@ async fn follow(sessions: Weak<Sessions>, mut feed: Feed) {
                 sessions.following.want(&sessions.following.keys_wanted);
             }
             Some(FeedEvent::Attached) => {
-                sessions.following.changed(true, "catching up".to_owned());
+                let now = sessions.clock.witnessed();
+                sessions
+                    .following
+                    .changed(true, "catching up".to_owned(), now);
                 sessions.following.want(&sessions.following.all_wanted);
             }
             Some(FeedEvent::Detached(reason)) => sessions.lost(reason),
@@ -214,7 +230,8 @@ impl Sessions {
 
     fn lost(&self, reason: String) {
         let known = self.following.problem().is_some();
-        self.following.changed(false, reason.clone());
+        let now = self.clock.witnessed();
+        self.following.changed(false, reason.clone(), now);
         if !known {
             self.observer.observe(&SessionEvent::FeedLost { reason });
         }
@@ -273,24 +290,47 @@ impl Sessions {
 
     /// Asks the store for every session with an open stream, and ends the streams of those that are over: by their lifetime,
     /// or by a revocation that was made and forgotten while nothing arrived here.
+    ///
+    /// Where neither the feed nor the store says anything for so long that no access token of before is left, a stream has
+    /// outlived everything that vouched for it, and ends as the session's requests do: they get 503 by then.
     pub async fn end_streams_of_ended_sessions(&self, now: Timestamp) {
+        let blind = self.following.blind_for(self.clock.witnessed()) > self.settings.outlived();
+        let silent = AtomicBool::new(false);
+        let unknown = AtomicUsize::new(0);
+        let (silent, unknown) = (&silent, &unknown);
         let open = futures_util::stream::iter(self.streams.sessions());
         open.for_each_concurrent(AT_ONCE, |session| async move {
-            let over = match self.load(&session).await {
-                Ok(Some(stored)) => {
+            // One question without an answer is enough: thousands of them would take hours.
+            let found = match blind && silent.load(Ordering::Relaxed) {
+                true => None,
+                false => self.load(&session).await.ok(),
+            };
+            let over = match found {
+                Some(Some(stored)) => {
                     let record = &stored.record;
                     record.revoked_at.is_some()
                         || record.ends_at() <= now
                         || self.revocations.concerns_record(record)
                 }
-                Ok(None) => true,
+                Some(None) => true,
                 // Nobody knows.
-                Err(_) => false,
+                None => {
+                    silent.store(true, Ordering::Relaxed);
+                    unknown.fetch_add(usize::from(blind), Ordering::Relaxed);
+                    blind
+                }
             };
             if over {
                 self.streams.end_session(&session);
             }
         })
         .await;
+        let sessions = unknown.load(Ordering::Relaxed);
+        if sessions > 0 {
+            tracing::warn!(
+                sessions,
+                "streams were ended: the store has said nothing of their sessions for longer than an access token lives"
+            );
+        }
     }
 }

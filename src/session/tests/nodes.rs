@@ -399,6 +399,77 @@ async fn streams_end_with_the_lifetime_of_their_session() {
     assert!(!check().await);
 }
 
+#[tokio::test]
+async fn r11_streams_of_a_node_that_nobody_answers_end_when_its_tokens_have() {
+    let (one, other) = two().await;
+    let pair = one.begin().await;
+    other.cut();
+    until("the loss is known", async || {
+        other.sessions.feed_problem().is_some()
+    })
+    .await;
+    let hears = start_on(
+        Arc::clone(&other.store),
+        Arc::clone(&other.folder),
+        other.clock.clone(),
+    )
+    .await;
+    let streams = [stream(&hears, &pair), stream(&other, &pair)];
+    let outlived = other.sessions.settings.outlived();
+    let check = async || {
+        for bench in [&hears, &other] {
+            let now = bench.now();
+            bench.sessions.end_streams_of_ended_sessions(now).await;
+        }
+        (is_open(&streams[0]), is_open(&streams[1]))
+    };
+    // However long nothing arrives: the store itself says that the session lives.
+    one.clock.advance(outlived + Duration::from_millis(1));
+    assert_eq!(check().await, (true, true));
+    one.store.broken.store(true, Ordering::SeqCst);
+    // Whoever misses nothing knows by itself.
+    assert_eq!(check().await, (true, false));
+}
+
+#[tokio::test]
+async fn r11_until_then_an_outage_of_the_store_ends_no_stream() {
+    let (one, other) = two().await;
+    let pair = one.begin().await;
+    let stream = stream(&other, &pair);
+    other.cut();
+    other.store.broken.store(true, Ordering::SeqCst);
+    until("the loss is known", async || {
+        other.sessions.feed_problem().is_some()
+    })
+    .await;
+    other.clock.advance(other.sessions.settings.outlived());
+    let now = other.now();
+    other.sessions.end_streams_of_ended_sessions(now).await;
+    assert!(is_open(&stream));
+    // Whole again, and cut off again: it counts from there.
+    other.store.broken.store(false, Ordering::SeqCst);
+    let (feed, events) = tokio::sync::mpsc::channel(8);
+    feed.try_send(FeedEvent::Attached).unwrap();
+    feed::start(&other.sessions, events);
+    until("all is loaded", async || {
+        other.sessions.feed_problem().is_none()
+    })
+    .await;
+    feed.try_send(FeedEvent::Detached("again".to_owned()))
+        .unwrap();
+    until("the loss is known", async || {
+        other.sessions.feed_problem().is_some()
+    })
+    .await;
+    other.store.broken.store(true, Ordering::SeqCst);
+    other.clock.advance(other.sessions.settings.outlived());
+    other
+        .sessions
+        .end_streams_of_ended_sessions(other.now())
+        .await;
+    assert!(is_open(&stream));
+}
+
 /// A flight that waits behind others of its session, until those who wanted it have been told that the store is away.
 struct Grounded {
     turn: tokio::sync::OwnedMutexGuard<()>,
