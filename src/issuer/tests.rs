@@ -291,7 +291,7 @@ async fn waiting_for_keys_is_bounded_and_a_failure_is_told_at_once() {
     let keys = RemoteKeys::start(slow, outbound(), Handle::current());
     assert!(keys.ready().await.is_none(), "there are no keys yet");
     site.open();
-    until(|| keys.stats().failed == 1).await;
+    until(|| keys.stats().failed >= 1).await;
     // No fetch under way: nobody waits.
     let answer = tokio::time::timeout(Duration::from_secs(5), keys.ready()).await;
     assert!(answer.unwrap().is_none());
@@ -416,8 +416,12 @@ async fn an_issuer_that_was_away_at_the_start_is_asked_again_as_soon_as_somebody
     let keys = start("/jwks", Duration::ZERO);
     until(|| keys.stats().failed >= 1).await;
     site.put("/jwks", 200, set_of("one"));
-    // By itself it would try again a second later.
-    assert_eq!(kids(&keys.ready().await.unwrap()), ["one"]);
+    // By itself it would try again a second later; should that be under way already, it may be too early for these keys.
+    let found = match keys.ready().await {
+        Some(found) => found,
+        None => keys.ready().await.unwrap(),
+    };
+    assert_eq!(kids(&found), ["one"]);
 
     // But not before a pause is over, however many need it.
     let began = tokio::time::Instant::now();

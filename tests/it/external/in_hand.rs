@@ -159,6 +159,7 @@ async fn what_is_said_of_a_token_is_what_the_gateway_does_with_it() {
 
     // What is over, or is no token, is renewed by whoever has the other cookie.
     let over = hs(&with(json!({ "iat": now() - 600, "exp": now() - 300 })));
+    let browser = alice.copy();
     for (token, why) in [
         (
             over.as_str(),
@@ -177,7 +178,6 @@ async fn what_is_said_of_a_token_is_what_the_gateway_does_with_it() {
             "{text}"
         );
         assert_eq!(navigated(&gateway, "/notes", token).await.status, 303);
-        let browser = alice.copy();
         browser.put_cookie(ACCESS, token);
         assert_eq!(browser.navigate("/notes").await.status, 200, "{why}");
     }
