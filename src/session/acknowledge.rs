@@ -124,11 +124,11 @@ impl Sessions {
                     continue;
                 }
             };
+            let now = self.clock.now();
             let sighting = rotation::sight(&stored.record, seen.generation);
             if sighting == Sighting::Nothing {
-                return;
+                return self.tell_again(&stored.record, now).await;
             }
-            let now = self.clock.now();
             let next = rotation::apply_sighting(&stored.record, sighting, now);
             let marked = match self.replace(&next, stored.revision).await {
                 Ok(Replaced::Committed(_)) => true,

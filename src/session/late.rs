@@ -7,6 +7,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use dashmap::Entry;
+
 use super::{Ending, SessionEvent, Sessions};
 use crate::auth::SessionId;
 use crate::clock::Timestamp;
@@ -18,32 +20,51 @@ const MOST: usize = 4096;
 /// An end that failed is tried again after so long.
 const PAUSES: Pauses = Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
 
+/// An end that is tried again.
+#[derive(Clone)]
+pub(super) struct Unconfirmed {
+    ending: Ending,
+    /// When it was asked for.
+    at: Timestamp,
+}
+
 impl Sessions {
-    /// Tries an end again until the store confirms it. `at` is when it was asked for.
+    /// Tries an end again until the store confirms it. `at` is when it was asked for; of several that are not confirmed yet
+    /// the last counts, which ends what the others were to end, and more.
     pub(super) fn end_later(
         self: &Arc<Self>,
         target: RevocationTarget,
         ending: Ending,
         at: Timestamp,
     ) {
-        if self.unconfirmed.len() >= MOST || self.unconfirmed.insert(target.clone(), ()).is_some() {
-            return;
+        // Before an entry is held: it asks all of the map.
+        let full = self.unconfirmed.len() >= MOST;
+        let wanted = Unconfirmed { ending, at };
+        match self.unconfirmed.entry(target.clone()) {
+            Entry::Occupied(mut known) => {
+                if known.get().at < at {
+                    known.insert(wanted);
+                }
+            }
+            Entry::Vacant(place) if !full => {
+                place.insert(wanted);
+                let sessions = Arc::downgrade(self);
+                self.control.spawn(until_confirmed(sessions, target));
+            }
+            Entry::Vacant(_) => {}
         }
-        let sessions = Arc::downgrade(self);
-        self.control
-            .spawn(until_confirmed(sessions, target, ending, at));
     }
 
     async fn end_once_more(
         &self,
         target: &RevocationTarget,
-        ending: &Ending,
-        at: Timestamp,
+        wanted: &Unconfirmed,
     ) -> Result<(), StoreError> {
+        let Unconfirmed { ending, at } = wanted;
         match target {
             RevocationTarget::Session(session) => self.end_one_late(*session, ending).await,
             RevocationTarget::User { .. } | RevocationTarget::All => self
-                .end_many(target.clone(), ending.clone(), at, true)
+                .end_many(target.clone(), ending.clone(), *at, true)
                 .await
                 .map(drop),
         }
@@ -52,10 +73,11 @@ impl Sessions {
     /// Unlike an end in time this is told although the record was marked already: the first try may have done so.
     async fn end_one_late(&self, session: SessionId, ending: &Ending) -> Result<(), StoreError> {
         let now = self.clock.now();
+        // Also of a session that the store has lost since: its access tokens live on.
+        self.close(session, now).await?;
         let Some(stored) = self.load(&session).await? else {
             return Ok(());
         };
-        self.close(session, now).await?;
         self.mark(session, now).await?;
         let record = stored.record;
         if now < record.ends_at() {
@@ -70,22 +92,27 @@ impl Sessions {
     }
 }
 
-async fn until_confirmed(
-    sessions: Weak<Sessions>,
-    target: RevocationTarget,
-    ending: Ending,
-    at: Timestamp,
-) {
+async fn until_confirmed(sessions: Weak<Sessions>, target: RevocationTarget) {
     let mut pauses = PAUSES;
     loop {
         tokio::time::sleep(pauses.pause()).await;
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
-        match sessions.end_once_more(&target, &ending, at).await {
+        let Some(wanted) = sessions
+            .unconfirmed
+            .get(&target)
+            .map(|wanted| wanted.clone())
+        else {
+            return;
+        };
+        match sessions.end_once_more(&target, &wanted).await {
             Ok(()) => {
-                sessions.unconfirmed.remove(&target);
-                return;
+                let same = |_: &RevocationTarget, last: &Unconfirmed| last.at == wanted.at;
+                // Else somebody asked once more meanwhile.
+                if sessions.unconfirmed.remove_if(&target, same).is_some() {
+                    return;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the end of sessions is not confirmed yet; trying again");

@@ -226,7 +226,7 @@ pub struct Sessions {
     acknowledgements: Acknowledgements,
     following: Arc<Following>,
     /// Ends that the store has yet to confirm.
-    unconfirmed: DashMap<RevocationTarget, ()>,
+    unconfirmed: DashMap<RevocationTarget, late::Unconfirmed>,
     /// Renewals under way.
     flights: DashMap<flight::FlightKey, flight::Flight>,
     /// Flights of one session take turns.

@@ -156,6 +156,11 @@ impl Sessions {
         let turn = Turn::of(self, claims.session);
         let _mine = turn.lock.lock().await;
         for _ in 0..TRIES {
+            // Not even a look for them: while a store hangs, each look would hold up those who wait behind it, and they would
+            // become more and more.
+            if hearers.are_gone() {
+                return Look::Landed(Renewal::Unavailable);
+            }
             let stored = match self.load(&claims.session).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),

@@ -176,3 +176,49 @@ async fn an_end_that_the_store_did_not_confirm_is_obeyed_tried_again_and_told() 
     assert!(matches!(bench.check(&later), AccessFinding::Valid(_)));
     assert!(bench.record(&later).await.revoked_at.is_none());
 }
+
+#[tokio::test]
+async fn of_two_ends_of_a_user_that_are_not_confirmed_the_later_counts() {
+    let bench = bench().await;
+    let before = bench.begin().await;
+    bench.store.broken.store(true, Ordering::SeqCst);
+    assert!(end_alice(&bench).await.is_err());
+    // Begun on another node between the two.
+    bench.clock.advance(seconds(1));
+    let mut between = bench.record(&before).await;
+    between.id = SessionId::from_bytes([9; 16]);
+    between.created_at = bench.now();
+    bench.store.inner.create_session(&between).await.unwrap();
+    bench.clock.advance(seconds(1));
+    assert!(end_alice(&bench).await.is_err());
+    bench.store.broken.store(false, Ordering::SeqCst);
+    nodes::until("everything is confirmed", async || {
+        bench.sessions.unconfirmed.is_empty()
+    })
+    .await;
+    let stored = bench.store.inner.session(&between.id).await.unwrap();
+    assert!(stored.unwrap().record.revoked_at.is_some());
+    assert!(bench.record(&before).await.revoked_at.is_some());
+}
+
+async fn end_alice(bench: &Bench) -> Result<usize, StoreError> {
+    bench.sessions.end_user("local", "alice", asked()).await
+}
+
+#[tokio::test]
+async fn an_unconfirmed_end_is_told_to_all_although_the_store_lost_the_session() {
+    let bench = bench().await;
+    let pair = bench.begin().await;
+    bench.store.broken.store(true, Ordering::SeqCst);
+    assert!(bench.sessions.end(pair.session, asked()).await.is_err());
+    let over = bench.now().plus(settings().absolute_ttl);
+    bench.store.inner.remove_expired(over).await.unwrap();
+    bench.store.broken.store(false, Ordering::SeqCst);
+    nodes::until("it is confirmed", async || {
+        bench.sessions.unconfirmed.is_empty()
+    })
+    .await;
+    let known = bench.store.revocations(bench.now()).await.unwrap();
+    let target = RevocationTarget::Session(pair.session);
+    assert!(known.iter().any(|known| known.target == target));
+}

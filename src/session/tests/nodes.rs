@@ -182,6 +182,23 @@ async fn an_end_that_nobody_was_told_of_is_told_by_whoever_meets_it() {
     until("the other node knows", async || is_revoked(&other, &pair)).await;
 }
 
+#[tokio::test]
+async fn an_end_that_nobody_was_told_of_is_told_by_whoever_first_sees_an_access_token() {
+    let (one, other) = two().await;
+    let pair = one.begin().await;
+    let stored = one.store.inner.session(&pair.session).await;
+    let stored = stored.unwrap().unwrap();
+    let record = SessionRecord {
+        revoked_at: Some(one.now()),
+        ..stored.record
+    };
+    let marked = one.store.inner.replace_session(&record, stored.revision);
+    assert!(matches!(marked.await.unwrap(), Replaced::Committed(_)));
+    one.acknowledge(&pair).await;
+    assert!(is_revoked(&one, &pair));
+    until("the other node knows", async || is_revoked(&other, &pair)).await;
+}
+
 /// What the model of the rotation rule found: a store that fails over and loses the end of a session would let its refresh
 /// token work again, once no node remembers.
 #[tokio::test]
@@ -532,4 +549,25 @@ async fn whoever_joins_a_waiting_flight_is_waited_for() {
     tokio::task::yield_now().await;
     grounded.flies(&one).await;
     assert_eq!(joins.await.unwrap(), "issued 1");
+}
+
+#[tokio::test]
+async fn requests_that_were_answered_long_ago_do_not_queue_for_a_store_that_hangs() {
+    const WAITING: u8 = 20;
+    let (one, _) = two().await;
+    let one = Arc::new(one);
+    let first = one.begin().await;
+    let grounded = Grounded::on(&one, &first).await;
+    // A flight for each client: whoever has a session can make as many as they like.
+    let asked = (2..WAITING).map(|last| {
+        let (one, first) = (Arc::clone(&one), Arc::clone(&first));
+        async move { name(&one.renew_as(&first, &browser(last)).await) }
+    });
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer, "unavailable");
+    }
+    one.store.hung.store(true, Ordering::SeqCst);
+    let reads = one.store.reads.load(Ordering::SeqCst);
+    grounded.flies(&one).await;
+    assert_eq!(one.store.reads.load(Ordering::SeqCst), reads);
 }
