@@ -369,14 +369,12 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     pub fn start() -> Self {
-        let nodes: Vec<_> = (0..3)
-            .map(|_| {
-                RedisServer::with(RedisOptions {
-                    cluster: true,
-                    ..RedisOptions::default()
-                })
-            })
-            .collect();
+        Self::with("")
+    }
+
+    /// With further lines of each node's configuration.
+    pub fn with(lines: &str) -> Self {
+        let nodes: Vec<_> = (0..3).map(|_| RedisCluster::node(lines)).collect();
         let places: Vec<_> = nodes
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port))
@@ -398,12 +396,53 @@ impl RedisCluster {
         cluster
     }
 
+    fn node(lines: &str) -> RedisServer {
+        RedisServer::with(RedisOptions {
+            cluster: true,
+            lines: lines.to_owned(),
+            ..RedisOptions::default()
+        })
+    }
+
+    /// Gives one of the nodes a replica, which has all of its data when this returns; its number.
+    pub fn add_replica_of(&mut self, master: usize) -> usize {
+        let replica = RedisCluster::node("");
+        let place = |node: &RedisServer| format!("127.0.0.1:{}", node.port);
+        let id = self.nodes[master].cli(&["CLUSTER", "MYID"]);
+        let added = Command::new("redis-cli")
+            .args(["--cluster", "add-node"])
+            .args([place(&replica), place(&self.nodes[master])])
+            .args(["--cluster-slave", "--cluster-master-id", &id])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            added.status.success(),
+            "{}",
+            String::from_utf8_lossy(&added.stdout)
+        );
+        wait("the replica follows", || {
+            let said = replica.cli(&["INFO", "replication"]);
+            said.contains("master_link_status:up")
+        });
+        self.nodes.push(replica);
+        self.settled();
+        self.nodes.len() - 1
+    }
+
+    /// Makes a replica the owner of its master's slots although the master is gone, as an operator would who does not wait
+    /// for the others to vote.
+    pub fn take_over(&self, replica: usize) {
+        self.nodes[replica].cli(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    }
+
     /// Waits until all nodes agree that all is well.
     pub fn settled(&self) {
+        let known = format!("cluster_known_nodes:{}", self.nodes.len());
         wait("the cluster is well", || {
             self.nodes.iter().all(|node| {
                 let said = node.cli(&["CLUSTER", "INFO"]);
-                said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:3")
+                said.contains("cluster_state:ok") && said.contains(&known)
             })
         });
     }

@@ -2,6 +2,7 @@
 //! and whatever breaks between nodes and store logs nobody out.
 
 mod accounts;
+mod cluster;
 mod feed;
 mod keys;
 mod latency;
