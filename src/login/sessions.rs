@@ -62,12 +62,18 @@ impl Own {
     pub fn new(
         user: &str,
         current: SessionId,
-        records: Vec<SessionRecord>,
+        mut records: Vec<SessionRecord>,
         now: Timestamp,
         precision: Duration,
     ) -> Option<Self> {
         let all = records.len();
-        let mut entries: Vec<Entry> = records
+        // Before anything is made of them: somebody may have a great many.
+        records.sort_by_key(|record| {
+            let seen = std::cmp::Reverse(record.last_seen_at);
+            (record.id != current, seen, record.id)
+        });
+        records.truncate(MOST);
+        let entries: Vec<Entry> = records
             .into_iter()
             .map(|record| Entry {
                 session: record.id,
@@ -80,11 +86,6 @@ impl Own {
                 user_agent: record.lineage.client.user_agent,
             })
             .collect();
-        entries.sort_by_key(|entry| {
-            let seen = std::cmp::Reverse(entry.last_seen_at);
-            (!entry.current, seen, entry.session)
-        });
-        entries.truncate(MOST);
         entries
             .first()
             .is_some_and(|entry| entry.current)

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use redb::{ReadTransaction, ReadableTable as _};
 
 use self::disk::Unsynced;
-use self::rows::{folded, list_revision, or_empty};
+use self::rows::{Stretch, folded, list_revision, or_empty};
 use self::tables::{ACCOUNTS, KeySeal, REVOCATIONS, SESSIONS};
-use self::threads::{Batch, Holder, Threads};
+use self::threads::{Batch, Holder, Stop, Threads};
 use super::backup::{BackupKeys, BackupStream, Header};
 use super::seal::OTHER_MASTER_KEY;
 use super::{
@@ -72,6 +72,29 @@ impl Embedded {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A list of live sessions, step by step: somebody may have a great many, and renewals are read by the same thread.
+    async fn listed(
+        &self,
+        now: Timestamp,
+        step: impl Fn(&ReadTransaction, Option<[u8; 16]>) -> Result<Stretch, Stop>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut live = Vec::new();
+        let mut after = None;
+        loop {
+            let step = step.clone();
+            let look = move |transaction: &ReadTransaction| step(transaction, after);
+            let stretch = self.threads.read(look).await?;
+            live.extend(super::listed(stretch.found, now));
+            after = stretch.after;
+            if after.is_none() {
+                return Ok(live);
+            }
+        }
     }
 
     #[cfg(test)]
@@ -169,10 +192,10 @@ impl Store for Embedded {
         Box::pin(async move {
             let found = match user {
                 Some((provider, user)) => {
-                    let look = move |transaction: &ReadTransaction| {
-                        rows::sessions_of(transaction, &provider, &user)
-                    };
-                    self.threads.read(look).await?
+                    self.listed(now, move |transaction, after| {
+                        rows::sessions_of(transaction, (&provider, &user), after)
+                    })
+                    .await?
                 }
                 None => {
                     let look = move |transaction: &ReadTransaction| {
@@ -200,10 +223,12 @@ impl Store for Embedded {
         let (kind, name) = rows::kind_of(name);
         let (provider, name) = (provider.to_owned(), name.to_owned());
         Box::pin(async move {
-            let look = move |transaction: &ReadTransaction| {
-                rows::sessions_at_provider(transaction, &provider, kind, &name)
-            };
-            Ok(super::listed(self.threads.read(look).await?, now))
+            let found = self
+                .listed(now, move |transaction, after| {
+                    rows::sessions_at_provider(transaction, (&provider, kind, &name), after)
+                })
+                .await?;
+            Ok(super::listed(found, now))
         })
     }
 

@@ -4,8 +4,9 @@
 //! each name that its provider has for it. Must not know threads.
 
 use std::borrow::Cow;
+use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableTable as _, TableError};
+use redb::{ReadTransaction, ReadableTable, TableError};
 use serde::Deserialize;
 
 use super::tables::{
@@ -20,6 +21,8 @@ use crate::store::{self, Revision, RevocationRecord, StoreError, Stored};
 
 /// Sessions that are held in memory at once while a file is rearranged.
 const STEP: usize = 1000;
+/// Sessions of one person that are read at once: whoever waits for the same thread waits for no more of them.
+const LISTED: usize = 128;
 
 /// The revision of the list of keys: each row carries it.
 pub(super) fn list_revision(rows: impl IntoIterator<Item = Revision>) -> Revision {
@@ -176,29 +179,54 @@ pub(super) fn kind_of(name: ProviderName<'_>) -> (u8, &str) {
     }
 }
 
-/// All sessions that a provider knows by a name, whatever became of them.
+/// One step through a list of sessions.
+#[derive(Default)]
+pub(super) struct Stretch {
+    pub(super) found: Vec<SessionRecord>,
+    /// Where the next step goes on; `None` at the end.
+    pub(super) after: Option<[u8; 16]>,
+}
+
+impl Stretch {
+    fn read(
+        ids: impl Iterator<Item = Result<[u8; 16], redb::StorageError>>,
+        sessions: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    ) -> Result<Self, Stop> {
+        let mut stretch = Stretch::default();
+        for (number, id) in ids.take(LISTED).enumerate() {
+            let id = id?;
+            if let Some(bytes) = sessions.get(&id)? {
+                stretch.found.push(read_listed(bytes.value())?);
+            }
+            stretch.after = (number + 1 == LISTED).then_some(id);
+        }
+        Ok(stretch)
+    }
+}
+
+/// The ids that come after one, or all.
+fn ids_after(after: Option<[u8; 16]>) -> Bound<[u8; 16]> {
+    after.map_or(Bound::Included([0; 16]), Bound::Excluded)
+}
+
+/// Sessions that a provider knows by a name, whatever became of them.
 pub(super) fn sessions_at_provider(
     transaction: &ReadTransaction,
-    provider: &str,
-    kind: u8,
-    name: &str,
-) -> Result<Vec<SessionRecord>, Stop> {
+    (provider, kind, name): (&str, u8, &str),
+    after: Option<[u8; 16]>,
+) -> Result<Stretch, Stop> {
     let (Some(names), Some(sessions)) = (
         or_empty(transaction.open_table(PROVIDER_SESSIONS))?,
         or_empty(transaction.open_table(SESSIONS))?,
     ) else {
-        return Ok(Vec::new());
+        return Ok(Stretch::default());
     };
-    let mut found = Vec::new();
-    let first = (provider, kind, name, &[0; 16]);
-    for entry in names.range(first..=(provider, kind, name, &[0xff; 16]))? {
-        let (key, _) = entry?;
-        let (_, _, _, id) = key.value();
-        if let Some(bytes) = sessions.get(id)? {
-            found.push(read_listed(bytes.value())?);
-        }
-    }
-    Ok(found)
+    let after = ids_after(after);
+    let first = after.as_ref().map(|id| (provider, kind, name, id));
+    let last = Bound::Included((provider, kind, name, &[0xff; 16]));
+    let range = names.range::<(&str, u8, &str, &[u8; 16])>((first, last))?;
+    let ids = range.map(|entry| entry.map(|(key, _)| *key.value().3));
+    Stretch::read(ids, &sessions)
 }
 
 /// A session as lists hold it.
@@ -207,27 +235,24 @@ fn read_listed(bytes: &[u8]) -> Result<SessionRecord, StoreError> {
     Ok(store::without_tokens(stored.record))
 }
 
-/// All sessions of a user, whatever became of them.
+/// Sessions of a user, whatever became of them.
 pub(super) fn sessions_of(
     transaction: &ReadTransaction,
-    provider: &str,
-    user: &str,
-) -> Result<Vec<SessionRecord>, Stop> {
+    (provider, user): (&str, &str),
+    after: Option<[u8; 16]>,
+) -> Result<Stretch, Stop> {
     let (Some(users), Some(sessions)) = (
         or_empty(transaction.open_table(USER_SESSIONS))?,
         or_empty(transaction.open_table(SESSIONS))?,
     ) else {
-        return Ok(Vec::new());
+        return Ok(Stretch::default());
     };
-    let mut found = Vec::new();
-    for entry in users.range((provider, user, &[0; 16])..=(provider, user, &[0xff; 16]))? {
-        let (key, _) = entry?;
-        let (_, _, id) = key.value();
-        if let Some(bytes) = sessions.get(id)? {
-            found.push(read_listed(bytes.value())?);
-        }
-    }
-    Ok(found)
+    let after = ids_after(after);
+    let first = after.as_ref().map(|id| (provider, user, id));
+    let last = Bound::Included((provider, user, &[0xff; 16]));
+    let range = users.range::<(&str, &str, &[u8; 16])>((first, last))?;
+    let ids = range.map(|entry| entry.map(|(key, _)| *key.value().2));
+    Stretch::read(ids, &sessions)
 }
 
 /// All sessions, whatever became of them.

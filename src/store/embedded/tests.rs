@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::backup::Reader;
-use crate::store::conformance::{self, NOW, session};
+use crate::store::conformance::{self, NOW, session, session_at_provider};
 
 fn master() -> Secret {
     Secret::new([7; 32])
@@ -463,4 +463,40 @@ async fn a_file_of_a_version_without_providers_is_taken_over_and_then_its_own() 
     assert_eq!(found.unwrap().len(), 1);
     let kept = restored.session(&corp.id).await.unwrap().unwrap();
     assert_eq!(kept.record, corp);
+}
+
+#[tokio::test]
+async fn a_person_with_a_great_many_sessions_holds_up_nobody_who_looks() {
+    use futures_util::FutureExt as _;
+    const MANY: u16 = 2000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let record = |number: u16, user: &str| {
+        let mut record = session_at_provider(0, user, user, None);
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        record.id = SessionId::from_bytes(id);
+        record
+    };
+    let all: Vec<_> = (0..MANY).map(|number| record(number, "alice")).collect();
+    let other = record(MANY, "bob");
+    let made = all.iter().chain([&other]);
+    let made = made.map(|record| store.create_session(record));
+    futures_util::future::try_join_all(made).await.unwrap();
+
+    let of_user = || store.sessions(Some(("corp", "alice")), NOW);
+    let of_subject = || store.sessions_at_provider("corp", ProviderName::Subject("alice"), NOW);
+    for mut listing in [of_user(), of_subject()] {
+        assert!((&mut listing).now_or_never().is_none(), "it has begun");
+        // Asked for after it, and there before it is done.
+        assert!(store.session(&other.id).await.unwrap().is_some());
+        assert!((&mut listing).now_or_never().is_none(), "it goes on");
+        let listed = listing.await.unwrap();
+        assert!(
+            listed
+                .iter()
+                .map(|record| record.id)
+                .eq(all.iter().map(|record| record.id))
+        );
+    }
 }

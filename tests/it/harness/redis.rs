@@ -193,7 +193,8 @@ impl RedisServer {
             .unwrap_or_else(|| panic!("redis-cli {words:?} failed"))
     }
 
-    fn try_cli(&self, words: &[&str]) -> Option<String> {
+    /// The same; `None` when the server broke off, or is not there.
+    pub fn try_cli(&self, words: &[&str]) -> Option<String> {
         let mut command = Command::new("redis-cli");
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
         if self.options.secured {
