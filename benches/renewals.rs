@@ -55,6 +55,8 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const EACH: usize = 32;
 /// Sessions that end at the same time, for the sweep.
 const ENDED: usize = 100_000;
+/// The golden ratio of 2^128, odd.
+const SPREADER: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 const DAY: Duration = Duration::from_secs(86_400);
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 
@@ -222,9 +224,11 @@ async fn fill_only(options: &Options, folder: &Path) -> Outcome<()> {
     let store = Arc::new(Embedded::open(folder, &master, &[])?);
     let now = Clock::System.now();
     fill(&store, options.live, now, now.plus(DAY * 7)).await?;
-    let ended: Vec<_> = (0..options.revocations as u128)
+    // Spread over all bits, as random ids are, whose first bytes the gateway takes for their hash.
+    let spread = |number: u128| number.wrapping_mul(SPREADER).to_be_bytes();
+    let ended: Vec<_> = (1..=options.revocations as u128)
         .map(|number| RevocationRecord {
-            target: RevocationTarget::Session(SessionId::from_bytes(number.to_be_bytes())),
+            target: RevocationTarget::Session(SessionId::from_bytes(spread(number))),
             at: now,
             until: now.plus(DAY),
         })
