@@ -168,22 +168,8 @@ impl Drop for OneEvent<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::observe::writer::tests::Memory;
 
     #[test]
     fn a_filter_that_is_none_is_an_error() {
@@ -205,7 +191,7 @@ mod tests {
             tracing::info!("first\n1970-01-01T00:00:00Z  INFO forged");
         });
         assert!(lines.flush(Duration::from_secs(60)));
-        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let text = memory.text();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("first\\n1970"), "{text}");
     }

@@ -162,13 +162,20 @@ fn run(shared: &Shared, mut sink: impl Write) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::mpsc;
 
     use super::*;
 
+    /// A sink that keeps everything.
     #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::observe) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        pub(in crate::observe) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -208,7 +215,7 @@ mod tests {
             }
         });
         drop(lines);
-        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let text = memory.text();
         for name in ["a", "b", "c"] {
             let numbers: Vec<usize> = text
                 .lines()
@@ -224,7 +231,7 @@ mod tests {
         let lines = Lines::start(memory.clone()).unwrap();
         lines.push(Stream::Audit, b"one\n");
         assert!(lines.flush(Duration::from_secs(60)));
-        assert_eq!(*memory.0.lock().unwrap(), b"one\n");
+        assert_eq!(memory.text(), "one\n");
     }
 
     #[test]
