@@ -8,8 +8,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use super::super::answer::{self, Asked, Refusal};
 use super::super::session_cookies::SessionCookies;
 use super::super::{Context, Trail, identify, renew};
-use super::{ending, is_suspect};
-use crate::audit::AuditEvent;
+use super::{is_suspect, sign_out};
 use crate::auth::decision::{AnonymousReason, Decision, RequestKind};
 use crate::auth::rotation::SessionRecord;
 use crate::auth::{SessionId, Subject};
@@ -110,7 +109,7 @@ pub(super) async fn end_one(
     let theirs = SessionId::parse(named)
         .filter(|session| present.records.iter().any(|record| record.id == *session));
     if theirs == Some(present.session) {
-        return sign_out(context, &present, asked).await;
+        return end_own(context, &present, asked).await;
     }
     let ended = match theirs {
         Some(session) => context
@@ -171,25 +170,15 @@ pub(super) async fn end_others(
 }
 
 /// Ending one's own session is signing out.
-async fn sign_out(
+async fn end_own(
     context: &Context<'_>,
     present: &Present,
     asked: &Asked,
 ) -> Result<Response<Body>, GatewayError> {
-    let session = present.session;
-    context
-        .app
-        .sessions
-        .end(session, ending(context, Reason::SignedOut))
-        .await
-        .map_err(GatewayError::End)?;
-    let event = AuditEvent::SignedOut {
-        user: Some(&present.subject.identity().user),
-        session,
-    };
-    context.app.audit.record_for(&event, context.cause());
+    let user = &present.subject.identity().user;
+    sign_out::end(context, present.session, Some(user)).await?;
     let mut response = if asked.person() {
-        pages::see_other(super::sign_out::SIGNED_OUT_PAGE)
+        pages::see_other(sign_out::SIGNED_OUT_PAGE)
     } else {
         sessions::ended(1)
     };

@@ -57,19 +57,7 @@ pub(super) async fn sign_out(
         if asked.person() {
             onward = leaving::to_provider(context, headers, session).await;
         }
-        context
-            .app
-            .sessions
-            .end(session, ending(context, Reason::SignedOut))
-            .await
-            .map_err(GatewayError::End)?;
-        context.app.audit.record_for(
-            &AuditEvent::SignedOut {
-                user: None,
-                session,
-            },
-            context.cause(),
-        );
+        end(context, session, None).await?;
     }
     let mut response = match &onward {
         Some(onward) => onward.page(context, asked),
@@ -78,6 +66,23 @@ pub(super) async fn sign_out(
     };
     SessionCookies::Clear.apply(context, response.headers_mut());
     Ok(response)
+}
+
+/// Ends a session as its own browser asked, durably, and tells the audit stream; `user` where it is known whose it is.
+pub(super) async fn end(
+    context: &Context<'_>,
+    session: SessionId,
+    user: Option<&str>,
+) -> Result<(), GatewayError> {
+    context
+        .app
+        .sessions
+        .end(session, ending(context, Reason::SignedOut))
+        .await
+        .map_err(GatewayError::End)?;
+    let event = AuditEvent::SignedOut { user, session };
+    context.app.audit.record_for(&event, context.cause());
+    Ok(())
 }
 
 /// The session that the cookies of a request belong to, by either of them; nothing is renewed.
