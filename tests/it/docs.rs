@@ -199,6 +199,15 @@ fn every_metric_is_listed_and_no_other() {
 }
 
 #[test]
+fn the_readme_says_which_rust_it_needs() {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    assert!(
+        read("README.md").contains(&format!("Rust {version} or newer")),
+        "the README should ask for Rust {version} or newer, as Cargo.toml does"
+    );
+}
+
+#[test]
 fn every_key_is_listed_with_its_default() {
     let page = read("docs/configuration.md");
     let listed = page

@@ -207,6 +207,36 @@ fn lower_never_imports_higher_and_engines_are_strangers() {
 }
 
 #[test]
+fn each_module_stands_in_the_code_map() {
+    let read = |name: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    };
+    let (map, text) = (read("ARCHITECTURE.md"), read("src/lib.rs"));
+    let map = map.split("## Code map").nth(1).expect("the code map");
+    let map = map.split("\n## ").next().unwrap_or_default();
+    let mut seen = 0;
+    for line in text.lines() {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let Some(module) = line
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(';'))
+        else {
+            continue;
+        };
+        seen += 1;
+        let row = |name: String| {
+            map.lines()
+                .any(|row| row.starts_with('|') && row.contains(&name))
+        };
+        assert!(
+            row(format!("`src/{module}`")) || row(format!("`src/{module}.rs`")),
+            "the code map of ARCHITECTURE.md lacks src/{module}"
+        );
+    }
+    assert!(seen > 20, "only {seen} modules were found");
+}
+
+#[test]
 fn the_pure_core_knows_no_clock_no_runtime_no_log_and_no_file() {
     for path in files_of("auth") {
         let text = production(&path);

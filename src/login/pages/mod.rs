@@ -584,7 +584,7 @@ mod tests {
     }
 
     /// Writes every page and asset into the folder named by `PAGES_TO`, for looking at them:
-    /// `PAGES_TO=/tmp/pages cargo test --lib pages_to_look_at -- --ignored`.
+    /// `PAGES_TO=FOLDER cargo test --lib pages_to_look_at -- --ignored`.
     #[test]
     #[ignore = "writes files, for looking at the pages in a browser"]
     #[allow(

@@ -41,6 +41,8 @@ pub(super) struct Bounds {
     pub(super) thief: Thief,
     /// How many pairs a hoarder keeps.
     pub(super) hoards: usize,
+    /// A hoarder, too, is held to one newer pair while the browser receives no more either.
+    pub(super) counts_hoards: bool,
     /// From every state, what comes if nothing is lost any more is followed to its end.
     pub(super) follow: bool,
 }

@@ -80,6 +80,14 @@ fn what_is_assumed_is_needed() {
             "BothRenew",
         ),
         (
+            "a thief that hoards, held to one newer pair",
+            Bounds {
+                counts_hoards: true,
+                ..HOARDER
+            },
+            "SideBySide",
+        ),
+        (
             "messages slower than a third of the window",
             Bounds {
                 flight: 2,

@@ -55,6 +55,7 @@ const PLAIN: Bounds = Bounds {
     lingers: false,
     thief: Thief::Nobody,
     hoards: 2,
+    counts_hoards: false,
     follow: false,
 };
 

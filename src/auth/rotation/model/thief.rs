@@ -66,7 +66,8 @@ impl Session {
         let most = 1 + u8::from(self.bounds.failovers);
         world.received[who] = (world.received[who] + 1).min(most + 1);
         let side_by_side = world.received.iter().all(|&count| count > most);
-        if side_by_side && self.bounds.thief == Thief::Elsewhere {
+        let counts = self.bounds.thief == Thief::Elsewhere || self.bounds.counts_hoards;
+        if side_by_side && counts {
             world.broken = Some(Broken::SideBySide);
         }
     }
