@@ -50,7 +50,9 @@ async function generate(alg) {
   return { ...jwk, kid: `${alg.toLowerCase()}-${made}`, use: 'sig', ...(alg === 'RS256' ? {} : { alg }) };
 }
 
-const fresh = async () => Promise.all(['RS256', 'ES256', 'EdDSA'].map(generate));
+const fresh = async () => Promise.all(['RS256', 'ES256', 'ES384', 'EdDSA'].map(generate));
+// The published key of an algorithm; RS256 and PS256 share the one of RSA, which names none.
+const keyOf = (alg) => keys.find((key) => (key.alg ? key.alg === alg : ['RS256', 'PS256'].includes(alg)));
 
 // --- the provider ------------------------------------------------------------------------------------------------------
 
@@ -87,6 +89,8 @@ function build() {
       if (known) return ctx.oidc.provider.Grant.find(known);
       const grant = new ctx.oidc.provider.Grant({ accountId: ctx.oidc.session.accountId, clientId: ctx.oidc.client.clientId });
       grant.addOIDCScope(ctx.oidc.params.scope ?? 'openid');
+      // Whoever comes for an API (RFC 8707) may use it.
+      for (const resource of [ctx.oidc.params.resource ?? []].flat()) grant.addResourceScope(resource, 'api:read');
       await grant.save();
       return grant;
     },
@@ -275,13 +279,16 @@ const controls = {
     live = build();
     return keys.map((key) => key.kid);
   },
-  // Any JWT, signed by the provider's key of that algorithm.
-  sign: async ({ header, claims }) => {
-    const alg = header.alg;
-    const kty = { RS256: 'RSA', PS256: 'RSA', ES256: 'EC', EdDSA: 'OKP' }[alg];
-    const jwk = keys.find((key) => key.kty === kty);
-    const key = await jose.importJWK(jwk, alg);
-    return new jose.CompactSign(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ kid: jwk.kid, ...header }).sign(key);
+  // Any JWT, made by jose: by the provider's key of the header's algorithm, by a stranger's under that key's id, or by a
+  // secret. `named`: under the id of the key of this algorithm instead.
+  sign: async ({ header, claims, named, stranger, secret }) => {
+    const { alg } = header;
+    const protectedHeader = secret ? header : { kid: keyOf(named ?? alg).kid, ...header };
+    const jwk = stranger ? await generate(alg) : keyOf(alg);
+    const key = secret ? new TextEncoder().encode(secret) : await jose.importJWK(jwk, alg);
+    // jose signs no critical extension that nobody vouches for.
+    const crit = Object.fromEntries((header.crit ?? []).map((name) => [name, true]));
+    return new jose.SignJWT(claims).setProtectedHeader(protectedHeader).sign(key, { crit });
   },
   uuid: () => randomUUID(),
   // Nobody listens any more, and whoever was connected is not; or somebody does again.

@@ -9,6 +9,7 @@ mod f_cookies;
 mod g_tokens;
 mod i_refresh;
 mod l_logout;
+mod n_limits;
 mod o_oauth;
 mod p_exposure;
 mod r_store;
@@ -42,7 +43,7 @@ fn asks_to_sign_in(status: u16) -> bool {
 /// Every case of these sections has a test that carries its id.
 #[test]
 fn no_case_is_without_its_test() {
-    let sections: [(&str, &str, &[u8]); 13] = [
+    let sections: [(&str, &str, &[u8]); 14] = [
         (
             "a",
             include_str!("a_spoofing.rs"),
@@ -92,6 +93,14 @@ fn no_case_is_without_its_test() {
                 include_str!("../oidc/logout.rs")
             ),
             &[1, 2, 3, 4],
+        ),
+        (
+            "n",
+            concat!(
+                include_str!("n_limits.rs"),
+                include_str!("../bearer/keys.rs")
+            ),
+            &[3, 4],
         ),
         (
             "o",

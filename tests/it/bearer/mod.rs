@@ -1,6 +1,7 @@
 //! API clients: `Authorization: Bearer` of configured issuers, one for each kind of key.
 
 mod attacks;
+mod independent;
 mod keys;
 
 use std::path::Path;

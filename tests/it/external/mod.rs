@@ -5,6 +5,7 @@ mod browser;
 mod elsewhere;
 mod expiry;
 mod in_hand;
+mod independent;
 mod token_endpoint;
 mod tokens;
 mod trouble;

@@ -11,6 +11,7 @@ pub mod forge;
 pub mod gateway;
 pub mod home;
 pub mod hub;
+pub mod jose;
 pub mod maker;
 pub mod node;
 pub mod nodes;

@@ -15,6 +15,7 @@ use url::Url;
 use super::client::Ask;
 use super::clock::WallClock;
 use super::gateway::{Gateway, collect};
+use super::jose::By;
 use super::wait::{until, until_blocking};
 use super::{ORIGIN, node, plain, redis};
 
@@ -209,11 +210,9 @@ impl Provider {
         serde_json::from_value(keys).unwrap()
     }
 
-    /// Any JWT, signed by the provider's own key of the header's `alg` (RS256, PS256, ES256, EdDSA); `kid` is put in.
+    /// Any JWT, signed by the provider's own key of the header's `alg` (RS256, PS256, ES256, ES384, EdDSA); `kid` is put in.
     pub async fn sign(&self, header: Value, claims: Value) -> String {
-        let order = json!({ "header": header, "claims": claims });
-        let token = self.order("sign", order).await;
-        token.as_str().expect("a token").to_owned()
+        self.jose(By::Own, header, claims).await
     }
 
     /// Nobody listens there until [`Self::comes_back`].
@@ -245,7 +244,7 @@ impl Provider {
             .to_owned()
     }
 
-    async fn order(&self, what: &str, body: Value) -> Value {
+    pub(super) async fn order(&self, what: &str, body: Value) -> Value {
         let url = Url::parse(&format!("http://{}/{what}", self.control)).unwrap();
         let body = if body.is_null() {
             String::new()

@@ -8,7 +8,7 @@ mod plain_oauth2;
 mod renewal;
 mod several_hosts;
 mod sign_in;
-mod the_providers;
+pub mod the_providers;
 mod whose_name;
 
 use url::Url;

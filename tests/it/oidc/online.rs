@@ -114,7 +114,11 @@ async fn a_provider_that_is_set_up_well_is_good_and_what_to_register_is_told() {
         let found = asked(&Gateway::before(&app).login(&provider.table("corp", ""))).await;
         assert_eq!(found.code(), 0, "{auth}: {}", found.words);
         found.tells(CORP, "good", &["discovery", &provider.issuer]);
-        found.tells(CORP, "good", &["keys: 3 keys", "ES256, EdDSA, RS256"]);
+        found.tells(
+            CORP,
+            "good",
+            &["keys: 4 keys", "ES256, ES384, EdDSA, RS256"],
+        );
         found.tells(
             CORP,
             "good",

@@ -421,6 +421,50 @@ async fn i09_within_the_grace_no_trouble_of_the_provider_is_noticed() {
     assert!(world.provider.refreshes().await >= 3);
 }
 
+/// The name of the token endpoint has no address any more. It has a label of 64 octets, which no resolver asks anybody for
+/// (RFC 1035, section 2.3.4): the test needs no network.
+#[tokio::test]
+async fn i09_a_name_that_does_not_resolve_signs_nobody_out() {
+    let gone = format!("https://{}.invalid/token", "n".repeat(64));
+    for (lines, status) in [(NO_GRACE, 503), ("", 200)] {
+        let clock = WallClock::shared();
+        let app = App::start().await;
+        let rogue = Rogue::under(Some(clock.clone())).await;
+        let mut gateway = by(&app, &rogue.table("corp", lines)).clock(&clock).run();
+        let mut alice = gateway.anon().signed_in_by("corp", "-").await;
+        // Metadata is read anew by a gateway that starts.
+        let place = gone.clone();
+        rogue.says("discovery", move |metadata| {
+            metadata["token_endpoint"] = json!(place);
+        });
+        gateway.start_again();
+        alice.door = gateway.door();
+        clock.advance(PAST_CHECK);
+        alice.drop_cookie(ACCESS);
+        let jar = alice.jar();
+        let answer = alice.get("/").await;
+        match status {
+            503 => {
+                for_now(&answer, "no such name");
+                assert_eq!(alice.jar(), jar);
+            }
+            _ => assert_eq!(answer.status, status, "{}", answer.text()),
+        }
+        gateway
+            .until_logged(&["cannot be resolved", "goes on for its grace"])
+            .await;
+        assert!(gateway.logged(&["audit", "\"revoked\""]).is_empty());
+        // The name is back, and so is she.
+        rogue.repent();
+        gateway.start_again();
+        alice.door = gateway.door();
+        clock.advance(PAST_CHECK);
+        alice.drop_cookie(ACCESS);
+        let answer = alice.get("/").await;
+        assert_eq!(answer.status, 200, "mended: {}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn i09_a_provider_that_never_answers_is_not_waited_for_for_ever() {
     let world = World::with(NO_GRACE).await;

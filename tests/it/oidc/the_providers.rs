@@ -13,13 +13,13 @@ use crate::harness::rogue::Signed;
 use crate::harness::{Ask, ORIGIN, Person, Provider, Rogue, plain};
 
 /// What a client does with a provider, without any of the gateway's code.
-struct Client<'a> {
+pub struct Client<'a> {
     issuer: &'a str,
     verifier: String,
 }
 
 impl<'a> Client<'a> {
-    fn of(issuer: &'a str) -> Self {
+    pub fn of(issuer: &'a str) -> Self {
         Client {
             issuer,
             verifier: random(32),
@@ -29,6 +29,21 @@ impl<'a> Client<'a> {
     async fn get(&self, path: &str) -> Value {
         let url = Url::parse(&format!("{}{path}", self.issuer)).unwrap();
         plain::ask(&url, Ask::get("")).await.unwrap().json()
+    }
+
+    /// Where a person is sent to who is to let this client use an API (RFC 8707).
+    pub async fn authorize_for(&self, nonce: &str, resource: &str) -> String {
+        let location = Url::parse(&self.authorize(nonce).await).unwrap();
+        let others = location.query_pairs().map(|(name, value)| match &*name {
+            "scope" => (name, format!("{value} api:read").into()),
+            _ => (name, value),
+        });
+        let mut to = location.clone();
+        to.query_pairs_mut()
+            .clear()
+            .extend_pairs(others)
+            .append_pair("resource", resource);
+        to.into()
     }
 
     async fn authorize(&self, nonce: &str) -> String {
@@ -70,7 +85,7 @@ impl<'a> Client<'a> {
         (answer.status, answer.json())
     }
 
-    async fn exchange(&self, callback: &str) -> (u16, Value) {
+    pub async fn exchange(&self, callback: &str) -> (u16, Value) {
         let url = Url::parse(callback).unwrap();
         let code = url.query_pairs().find(|(name, _)| name == "code");
         let code = code.unwrap_or_else(|| panic!("no code: {callback}")).1;
@@ -152,14 +167,14 @@ async fn the_real_provider_fails_as_it_is_told() {
     // Its keys change, and the address refuses while it is away.
     let before = client.get("/jwks").await;
     let kids = provider.rotate_keys(true).await;
-    assert_eq!(kids.len(), 6);
+    assert_eq!(kids.len(), 8);
     assert_eq!(
         client.get("/jwks").await["keys"].as_array().unwrap().len(),
-        6
+        8
     );
     provider.rotate_keys(false).await;
     let after = client.get("/jwks").await;
-    assert_eq!(after["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(after["keys"].as_array().unwrap().len(), 4);
     assert!(
         !after
             .to_string()
