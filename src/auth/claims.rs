@@ -44,6 +44,11 @@ impl ClaimSet {
         self.at(path).is_some()
     }
 
+    /// Whether what is at a path can be carried as a text; nothing, null and an empty text can.
+    pub fn is_carried_at(&self, path: &ClaimPath) -> bool {
+        text(self, path, "").is_ok()
+    }
+
     /// A text at a path, or a whole number written as one.
     pub fn text_at(&self, path: &ClaimPath) -> Option<String> {
         match self.at(path)? {

@@ -2,12 +2,10 @@
 //! that says all that the first one said (OpenID Connect Core section 12.2), so silence is judged here and not taken for a no. Must
 //! not ask anybody.
 
-use std::borrow::Cow;
-
 use super::person::{self, PersonError, admitted, is_verified};
 use super::settings::Settings;
 use crate::auth::Identity;
-use crate::auth::claims::{ClaimMap, ClaimSet};
+use crate::auth::claims::{ClaimMap, ClaimPath, ClaimSet};
 use crate::clock::Timestamp;
 
 /// What it means that nothing is said of groups.
@@ -20,8 +18,8 @@ pub enum NoGroups {
 }
 
 /// The identity of `before` with what is said now: a claim that is not there keeps its former value (of groups `no_groups` decides),
-/// and `allow` judges the whole. The former address stays verified until somebody denies it or names another one. `claims` are all
-/// that was said, `sources` by whom, as for [`person::read`].
+/// and so does a name that cannot be carried; `allow` judges the whole. The former address stays verified until somebody denies it or
+/// names another one. `claims` are all that was said, `sources` by whom, as for [`person::read`].
 pub fn read(
     settings: &Settings,
     claims: &ClaimSet,
@@ -32,22 +30,29 @@ pub fn read(
 ) -> Result<Identity, PersonError> {
     let paths = &settings.claims;
     let says_user = claims.has_at(&paths.map.user);
-    let map = match says_user {
-        true => Cow::Borrowed(&paths.map),
-        // Always there.
-        false => Cow::Owned(ClaimMap {
-            user: paths.subject.clone(),
-            ..paths.map.clone()
-        }),
+    // People choose their names themselves: one that cannot be carried keeps nothing else from being taken over.
+    let says = |path: &ClaimPath| claims.has_at(path) && claims.is_carried_at(path);
+    let says_name = says(&paths.map.name);
+    let says_preferred = says(&paths.map.preferred_username);
+    // What always can be read.
+    let or_subject = |said: bool, path: &ClaimPath| match said {
+        true => path.clone(),
+        false => paths.subject.clone(),
+    };
+    let map = ClaimMap {
+        user: or_subject(says_user, &paths.map.user),
+        name: or_subject(says_name, &paths.map.name),
+        preferred_username: or_subject(says_preferred, &paths.map.preferred_username),
+        ..paths.map.clone()
     };
     let mut identity = person::identity(settings, &map, claims, now)?;
     if !says_user {
         identity.user.clone_from(&before.user);
     }
-    if !claims.has_at(&paths.map.name) {
+    if !says_name {
         identity.name.clone_from(&before.name);
     }
-    if !claims.has_at(&paths.map.preferred_username) {
+    if !says_preferred {
         let former = &before.preferred_username;
         identity.preferred_username.clone_from(former);
     }
@@ -101,7 +106,6 @@ mod tests {
     use super::super::settings::Allow;
     use super::super::settings::tests::openid;
     use super::*;
-    use crate::auth::claims::ClaimPath;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -270,6 +274,25 @@ mod tests {
         assert_eq!(again(r#"{"sub":"s2","name":"Ada"}"#).unwrap().user, "s1");
         let denied = again(r#"{"sub":"s2","name":"Ada","email_verified":false}"#);
         assert_eq!(denied, Err(PersonError::UnverifiedUser));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_carried_keeps_nothing_else_from_being_taken_over() {
+        // People choose it themselves.
+        let (long, tab) = ("x".repeat(2000), "a\\tb".to_owned());
+        for name in [long, tab] {
+            for claim in ["name", "preferred_username"] {
+                let said = format!(r#"{{"sub":"s1","{claim}":"{name}","groups":["guests"]}}"#);
+                let now = read_one(&openid(), &said).unwrap();
+                let groups = vec!["guests".to_owned()];
+                assert_eq!(now, Identity { groups, ..before() }, "{claim}");
+            }
+        }
+        let denied = read_one(&openid(), r#"{"sub":"s1","name":null}"#).unwrap();
+        assert_eq!(denied.name, None);
+        // Of what rules are about nobody guesses.
+        let wrong = read_one(&openid(), r#"{"sub":"s1","groups":[7]}"#);
+        assert!(matches!(wrong, Err(PersonError::Claim(_))), "{wrong:?}");
     }
 
     #[test]

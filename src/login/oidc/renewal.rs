@@ -94,7 +94,8 @@ async fn about(
     match provider.refreshed(tokens, subject, before, now).await {
         Ok(Some(identity)) => ProviderAnswer::Welcome(Box::new(taken_over(question, identity))),
         Ok(None) => ProviderAnswer::Welcome(Box::new(question.identity.clone())),
-        Err(Failure::Person(PersonError::NotAllowed)) => {
+        // Both are refused at a sign-in, and the provider has left no doubt.
+        Err(Failure::Person(PersonError::NotAllowed | PersonError::UnverifiedUser)) => {
             ProviderAnswer::Ended(ProviderEnd::NotAllowed)
         }
         Err(Failure::IdToken(IdTokenError::Subject) | Failure::UserinfoSubject) => {

@@ -14,9 +14,9 @@ use super::{
     MAX_ID_TOKEN, MAX_REFRESH_TOKEN, ProviderAnswer, ProviderEnd, ProviderQuestion, ProviderReply,
     ProviderTalker,
 };
-use crate::auth::SessionId;
 use crate::auth::provider_session::{Asking, Sealed};
 use crate::auth::rotation::SessionRecord;
+use crate::auth::{Identity, SessionId};
 use crate::clock::Timestamp;
 use crate::pauses::Pauses;
 use crate::session::{By, Ending, Reason, SessionEvent, Sessions};
@@ -170,7 +170,10 @@ impl Sessions {
             record.identity.provider.clone_from(&before.provider);
             // What has outgrown its cookie is refused at sign-in, never at a renewal.
             if record.identity != before && !fits(record) {
-                record.identity = before;
+                called_as_before(&mut record.identity, &before);
+                if !fits(record) {
+                    record.identity = what_is_left(before, identity);
+                }
             }
         }
         let holds = call.holds(record);
@@ -207,6 +210,23 @@ impl Sessions {
         }
         true
     }
+}
+
+/// With the names of before: people choose them themselves, so they must not keep anything else from being taken over.
+fn called_as_before(identity: &mut Identity, before: &Identity) {
+    identity.name.clone_from(&before.name);
+    let former = &before.preferred_username;
+    identity.preferred_username.clone_from(former);
+}
+
+/// Of somebody as they were, what is still so: an answer that is too large takes away all the same.
+fn what_is_left(before: Identity, now: &Identity) -> Identity {
+    let mut left = before;
+    left.groups.retain(|group| now.groups.contains(group));
+    if left.email != now.email {
+        left.email = None;
+    }
+    left
 }
 
 impl Call {

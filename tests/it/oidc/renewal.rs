@@ -699,6 +699,34 @@ async fn a_refreshed_id_token_without_the_users_name_harms_no_session() {
 }
 
 #[tokio::test]
+async fn whose_name_is_an_address_that_is_denied_is_nobody_any_more() {
+    let denied = json!({ "name": "Alice Liddell", "email_verified": false });
+    let liar = Liar::with("claims = { user = \"email\" }").await;
+    let (alice, answer) = liar.later(denied).await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+    assert_eq!(alice.navigate("/staff").await.status, 303);
+    // By userinfo, too, where a refresh brings no ID token.
+    let clock = WallClock::shared();
+    let rogue = Rogue::under(Some(clock.clone())).await;
+    let table = rogue.table(
+        "corp",
+        &format!("{NO_GRACE}\nclaims = {{ user = \"email\" }}"),
+    );
+    let gateway = by(&liar.app, &table).clock(&clock).run();
+    let alice = gateway.anon().signed_in_by("corp", "-").await;
+    rogue.says("token", |tokens| {
+        tokens.as_object_mut().unwrap().remove("id_token");
+    });
+    rogue.says("userinfo", |claims| {
+        claims["email_verified"] = json!(false);
+    });
+    clock.advance(PAST_CHECK);
+    alice.drop_cookie(ACCESS);
+    let answer = alice.get("/staff").await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+}
+
+#[tokio::test]
 async fn silence_about_groups_harms_nobody_where_no_app_is_told_them() {
     let clock = WallClock::shared();
     let app = App::start().await;

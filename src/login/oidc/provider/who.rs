@@ -11,7 +11,7 @@ use super::super::client_auth::bearer_request;
 use super::super::continued::{self, NoGroups};
 use super::super::failure::Failure;
 use super::super::id_token::{self, Expect};
-use super::super::person::{self, PersonError};
+use super::super::person;
 use super::super::settings::{Endpoints, Settings};
 use super::super::token_answer::{Tokens, is_json, is_unavailable};
 use super::{PATIENCE, Provider, SignedIn, address, metadata_of, place};
@@ -51,12 +51,9 @@ impl Provider {
         let userinfo = self.userinfo(&endpoint, &tokens, subject).await?;
         let sources = [&userinfo];
         let silence = NoGroups::Silence;
-        match continued::read(settings, &userinfo, &sources, before, silence, now) {
-            Ok(identity) => Ok(Some(identity)),
-            // What cannot be carried says nothing.
-            Err(PersonError::Claim(_) | PersonError::UnverifiedUser) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        // What cannot be read may be an end: it is no welcome.
+        let identity = continued::read(settings, &userinfo, &sources, before, silence, now)?;
+        Ok(Some(identity))
     }
 
     /// Who the tokens of a sign-in are about.

@@ -120,11 +120,48 @@ async fn an_identity_that_outgrew_its_cookie_is_not_taken_over() {
     let pair = bench.begin_there().await;
     bench.clock.advance(in_foreground());
     let many: Vec<String> = (0..1000).map(|n| format!("group-{n}")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    bench.talker.give_groups(&many);
+    let many = many.iter().map(String::as_str).chain(["staff"]);
+    bench.talker.give_groups(&many.collect::<Vec<_>>());
     let next = bench.issued(&pair).await;
     assert_eq!(bench.groups(&next), ["staff"]);
     assert_eq!(bench.part(&next).await.checked_at, bench.now());
+}
+
+#[tokio::test]
+async fn whoever_outgrows_the_cookie_keeps_nothing_that_the_provider_took_away() {
+    let is_now = async |change: &dyn Fn(&mut Identity)| {
+        let bench = bench().await;
+        let mut before = alice_there();
+        before.groups = vec!["staff".to_owned(), "dev".to_owned()];
+        let pair = bench.begin_as(before.clone(), there(Some("a"))).await;
+        bench.clock.advance(in_foreground());
+        let mut now = before.clone();
+        change(&mut now);
+        let welcome = ProviderAnswer::Welcome(Box::new(now));
+        bench.talker.say(Some(welcome));
+        let next = bench.issued(&pair).await;
+        (before, bench.record(&next).await.identity)
+    };
+    // What people call themselves is theirs to choose, so it must not keep anything else from being taken over.
+    let endless = || Some("\"".repeat(1000));
+    let (before, now) = is_now(&|now: &mut Identity| {
+        (now.name, now.preferred_username) = (endless(), endless());
+        now.groups = vec!["guests".to_owned()];
+    })
+    .await;
+    assert_eq!(
+        (now.groups, now.name),
+        (vec!["guests".to_owned()], before.name)
+    );
+    // Where something else is too large, what was there and is still said stays, and nothing else.
+    let (before, now) = is_now(&|now: &mut Identity| {
+        now.groups = (0..1000).map(|n| format!("group-{n}")).collect();
+        now.groups.push("dev".to_owned());
+        now.email = Some("another@example.com".to_owned());
+    })
+    .await;
+    assert_eq!((now.groups, now.email), (vec!["dev".to_owned()], None));
+    assert_eq!((now.user, now.name), (before.user, before.name));
 }
 
 #[tokio::test]
