@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::store;
+use crate::units::visible;
 
 /// How something was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,17 +111,14 @@ impl Section {
         })
     }
 
-    /// For people: several lines.
+    /// For people: several lines, each of them ours whatever those who were asked say.
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.about);
         for finding in &self.findings {
-            text.push_str(&format!(
-                "  {:<8} {}\n",
-                finding.verdict.word(),
-                finding.text
-            ));
+            let (verdict, what) = (finding.verdict.word(), visible(&finding.text));
+            text.push_str(&format!("  {verdict:<8} {what}\n"));
             if let Some(mend) = &finding.mend {
-                text.push_str(&format!("  {:<8} -> {mend}\n", ""));
+                text.push_str(&format!("  {:<8} -> {}\n", "", visible(mend)));
             }
         }
         if !self.register.is_empty() {
@@ -169,4 +167,21 @@ pub async fn look(config: &Config, told: impl Fn(&str, usize) + Sync) -> Vec<Sec
         section
     }))
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_moves_no_cursor_and_begins_no_line() {
+        let forged = "keys at https://x/\u{9b}2J\u{1b}[1A\r\n  good     client: accepted\u{202e}";
+        // Addresses are theirs, too, and are told in what to do.
+        let finding = Finding::of(Verdict::Problem, forged.to_owned(), forged);
+        let text = Section::new("[store]".to_owned(), vec![finding]).to_text();
+        assert_eq!(text.lines().count(), 3, "{text:?}");
+        let ours = |c: char| c == '\n' || !crate::units::is_unsafe(c);
+        assert!(text.chars().all(ours), "{text:?}");
+        assert!(text.contains("keys at https://x/\\u{9b}2J"), "{text:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Text with units: durations (`"5m"`), sizes (`"64KiB"`), and secrets that never print themselves.
+//! Text with units: durations (`"5m"`), sizes (`"64KiB"`), secrets that never print themselves, and what others wrote made visible.
 //!
 //! Must not know any configuration key: it turns text into values and says why it cannot.
 
@@ -11,6 +11,26 @@ pub fn count(number: usize, word: &str) -> String {
         1 => format!("1 {word}"),
         _ => format!("{number} {word}s"),
     }
+}
+
+/// Somebody else's text, fit for a terminal and for one line: what would move the cursor, begin a line or turn the reading
+/// direction is shown as its escape.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_unsafe(character) {
+            true => shown.extend(character.escape_unicode()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Control characters of both sets, line and paragraph separators, marks that turn the reading direction, and the byte
+/// order mark.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Why a text with a unit could not be read; the message names what is accepted.

@@ -98,7 +98,8 @@ struct Explanation {
 
 impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut line = |name: &str, value: &str| writeln!(f, "{name:<10}{value}");
+        let mut line =
+            |name: &str, value: &str| writeln!(f, "{name:<10}{}", crate::units::visible(value));
         line("request", &self.request)?;
         line("who", &self.who)?;
         if let Some(path) = &self.path {

@@ -26,20 +26,12 @@ pub(super) fn columns<const N: usize>(headings: [&str; N], rows: &[[String; N]])
     text
 }
 
-/// The text with control characters escaped; an empty one is a dash.
+/// The text as [`crate::units::visible`] shows it; an empty one is a dash.
 pub(super) fn visible(text: &str) -> String {
-    if text.is_empty() {
-        return "-".to_owned();
+    match text {
+        "" => "-".to_owned(),
+        text => crate::units::visible(text),
     }
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

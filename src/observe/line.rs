@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::observe::Format;
+use crate::units::is_unsafe;
 
 /// Longer values are cut here, at a character boundary, and end in `…`: a request may carry 64 KiB of path.
 pub const MAX_VALUE: usize = 2048;
@@ -186,13 +187,6 @@ pub fn push_escaped(buffer: &mut Vec<u8>, text: &str) {
             c => buffer.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-}
-
-/// Control characters of both sets, line and paragraph separators, marks that turn the reading direction, and the byte
-/// order mark.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn push_number(buffer: &mut Vec<u8>, mut value: u64) {

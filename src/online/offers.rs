@@ -6,6 +6,7 @@ use super::{Finding, Verdict};
 use crate::auth::claims::ClaimSet;
 use crate::auth::foreign_keys::Algorithm;
 use crate::login::oidc::Settings;
+use crate::login::oidc::callback::printable;
 
 /// Everything that differs, or is worth knowing. Many providers list less than they do: what is not listed is mostly a warning.
 pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
@@ -69,11 +70,12 @@ pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
         list("token_endpoint_auth_methods_supported").unwrap_or(vec!["client_secret_basic"]);
     if !methods.contains(&ours) {
         let others: Vec<&str> = methods.iter().copied().map(as_configured).collect();
+        let others = printable(&others.join(", "));
         add(
             Verdict::Warning,
             format!(
                 "offers: clients authenticate by {}, not by {}",
-                others.join(", "),
+                others,
                 as_configured(ours)
             ),
             "choose one of them as client_auth, if the client is not accepted",
@@ -203,6 +205,13 @@ mod tests {
             &[(Warning, "private_key_jwt, not by secret_basic")],
         );
         check(json!({ methods: null }), &[]);
+        // What it says is one short line, however much it is.
+        let set = json!({ methods: vec!["\u{1b}[2J\n"; 10_000] });
+        let set = ClaimSet::from_json(set.to_string().as_bytes()).unwrap();
+        for finding in judge(&openid(), &set) {
+            assert!(finding.text.len() < 1000, "{}", finding.text.len());
+            assert!(!finding.text.contains(char::is_control), "{finding:?}");
+        }
         check(
             json!({ "grant_types_supported": ["authorization_code"] }),
             &[(Note, "refresh tokens")],
