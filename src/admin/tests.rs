@@ -130,14 +130,20 @@ async fn a_rebound_name_gets_nothing() {
 
 #[tokio::test]
 async fn a_head_that_never_ends_and_a_check_that_never_ends_both_end() {
-    let short = Limits {
-        head: Duration::from_millis(50),
-        readiness: Duration::from_millis(50),
+    let short = Duration::from_millis(50);
+    let check = Limits {
+        readiness: short,
         ..LIMITS
     };
-    let (address, _shutdown) = start(short, Arc::new(Stuck)).await;
+    let (address, _shutdown) = start(check, Arc::new(Stuck)).await;
     let ready = ask(address, &get("/ready")).await;
     assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+
+    let head = Limits {
+        head: short,
+        ..LIMITS
+    };
+    let (address, _shutdown) = start(head, Arc::new(Problems::default())).await;
     // The listener closes these connections; were it not to, reading would never end.
     ask(address, "GET /live HTTP/1.1\r\nHost: local").await;
     ask(address, "").await;
@@ -147,7 +153,8 @@ async fn a_head_that_never_ends_and_a_check_that_never_ends_both_end() {
 async fn a_connection_has_a_lifetime_and_makes_room_for_the_next() {
     let narrow = Limits {
         connections: 1,
-        lifetime: Duration::from_millis(50),
+        // The second one's exchange is within it.
+        lifetime: Duration::from_secs(2),
         ..LIMITS
     };
     let (address, _shutdown) = start(narrow, Arc::new(Problems::default())).await;

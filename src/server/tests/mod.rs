@@ -23,7 +23,7 @@ use super::{Addressed, Authority, Connection, Drained, Handler, Limits, Settings
 use crate::body::Body;
 
 /// No test waits longer than this for anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the handler saw of one request.
 #[derive(Debug)]

@@ -41,14 +41,14 @@ async fn a_store_that_fails_or_hangs_poisons_nothing() {
     bench.store.broken.store(false, Ordering::SeqCst);
 
     bench.store.hung.store(true, Ordering::SeqCst);
-    let mut waited = seconds(60);
-    for _ in 0..3 {
+    let mut waited = Vec::new();
+    // The shortest: this machine may be doing other work at any moment.
+    while waited.iter().all(|took| *took >= seconds(1)) {
+        assert!(waited.len() < 20, "never within a second: {waited:?}");
         let asked = tokio::time::Instant::now();
         assert_eq!(name(&bench.renew(&first).await), "unavailable");
-        waited = waited.min(asked.elapsed());
+        waited.push(asked.elapsed());
     }
-    // The shortest: this machine may be doing other work at any moment.
-    assert!(waited < seconds(1), "{waited:?}");
     bench.store.hung.store(false, Ordering::SeqCst);
 
     assert!(matches!(bench.check(&first), AccessFinding::Valid(_)));

@@ -87,25 +87,32 @@ async fn h2c_multiplexes_on_one_connection_and_carries_trailers() {
 
 #[tokio::test]
 async fn an_h2c_connection_that_ended_is_replaced() {
-    let upstream = Recorder::start(|number, conn| async move {
-        if number > 0 {
-            return serve2(conn.stream).await;
+    let leave = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&leave);
+    let upstream = Recorder::start(move |number, conn| {
+        let told = Arc::clone(&told);
+        async move {
+            if number > 0 {
+                return serve2(conn.stream).await;
+            }
+            // Serves until it is told to leave, then says goodbye.
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(conn.stream), service_fn(mirror));
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = told.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
         }
-        // Serves one request, then says goodbye.
-        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(conn.stream), service_fn(mirror));
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => {}
-            () = tokio::time::sleep(Duration::from_millis(200)) => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
     })
     .await;
     let bench = Bench::new(vec![Endpoint::H2c {
         host: "127.0.0.1".into(),
         port: upstream.port,
     }]);
+    assert_eq!(bench.fetch(get("/")).await.0, 200);
+    leave.notify_one();
     while upstream.connections() < 2 {
         assert_eq!(bench.fetch(get("/")).await.0, 200);
     }

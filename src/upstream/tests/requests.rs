@@ -66,8 +66,8 @@ async fn siblings_have_connections_of_their_own() {
 #[tokio::test]
 async fn endpoints_take_turns_and_a_dead_one_is_passed_over() {
     let (a, b) = (Recorder::ok().await, Recorder::ok().await);
-    let dead = http_endpoint(dead_port().await);
-    let bench = Bench::new(vec![a.endpoint(), dead, b.endpoint()]);
+    let dead = DeadPort::new();
+    let bench = Bench::new(vec![a.endpoint(), dead.endpoint(), b.endpoint()]);
     for _ in 0..12 {
         let (status, _) = bench
             .fetch(request("POST", "/", &[], Body::from("x")))
@@ -80,7 +80,8 @@ async fn endpoints_take_turns_and_a_dead_one_is_passed_over() {
 
 #[tokio::test]
 async fn refused_and_silent_upstreams_are_told_apart() {
-    let bench = Bench::new(vec![http_endpoint(dead_port().await)]);
+    let dead = DeadPort::new();
+    let bench = Bench::new(vec![dead.endpoint()]);
     let error = bench.send(get("/")).await.err().unwrap();
     assert!(matches!(error, UpstreamError::Connect(_)), "{error:?}");
 
@@ -90,11 +91,16 @@ async fn refused_and_silent_upstreams_are_told_apart() {
     })
     .await;
     let mut settings = settings(vec![silent.endpoint()]);
-    settings.response_timeout = Duration::from_millis(50);
+    // Long enough for a slow machine to send the request.
+    settings.response_timeout = Duration::from_secs(1);
     let bench = Bench::with(settings);
     let error = bench.send(get("/")).await.err().unwrap();
     assert!(matches!(error, UpstreamError::ResponseTimeout), "{error:?}");
+    while silent.heads().is_empty() {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(silent.heads().len(), 1, "a timeout is not repeated");
+    assert_eq!(silent.connections(), 1, "a timeout is not repeated");
 }
 
 #[tokio::test]
@@ -324,7 +330,9 @@ async fn a_long_upload_that_moves_outlives_the_response_timeout() {
     })
     .await;
     let mut settings = settings(vec![upstream.endpoint()]);
-    settings.response_timeout = Duration::from_millis(200);
+    // A piece every 20 ms, and a machine may stand still for a hundred times that.
+    let timeout = Duration::from_secs(2);
+    settings.response_timeout = timeout;
     let bench = Bench::with(settings);
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
     let body = Body::stream(StreamBody::new(stream::unfold(
@@ -332,8 +340,9 @@ async fn a_long_upload_that_moves_outlives_the_response_timeout() {
         |mut receiver| async move { receiver.recv().await.map(|frame| (frame, receiver)) },
     )));
     let uploading = tokio::spawn(async move {
-        for _ in 0..10 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < timeout + timeout / 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
             sender.send(data("x")).await.unwrap();
         }
     });
