@@ -90,7 +90,7 @@ async fn all_is_well(gateway: &Gateway, expired: &Browser) {
 async fn r06_failing_syncs_sign_nobody_out_and_lose_nothing() {
     for error in ["EIO", "ENOSPC"] {
         let app = App::start().await;
-        let mut gateway = Gateway::before(&app).run();
+        let mut gateway = Gateway::before(&app).on_disk().run();
         let fresh = gateway.signed_in("alice").await;
         let other = gateway.signed_in("bob").await;
         let expired = gateway.signed_in("bob").await;
@@ -141,7 +141,7 @@ async fn r06_failing_syncs_sign_nobody_out_and_lose_nothing() {
 #[tokio::test]
 async fn r06_a_sync_that_fails_now_and_then_makes_no_renewal_a_lie() {
     let app = App::start().await;
-    let mut gateway = Gateway::before(&app).run();
+    let mut gateway = Gateway::before(&app).on_disk().run();
     let mut browsers = Vec::new();
     for user in ["alice", "bob", "alice", "bob"] {
         browsers.push(gateway.signed_in(user).await);
@@ -189,6 +189,7 @@ const SMALL_DISK: &str = "cp -a data stash && mount -t tmpfs -o size=4m,mode=700
 async fn r07_a_full_disk_signs_nobody_out_and_works_again_when_there_is_room() {
     let app = App::start().await;
     let gateway = Gateway::before(&app)
+        .on_disk()
         .under(&["unshare", "-r", "-m", "sh", "-c", SMALL_DISK])
         .run();
     let fresh = gateway.signed_in("alice").await;

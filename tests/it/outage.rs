@@ -26,6 +26,7 @@ async fn a_disk_that_cannot_be_written_signs_nobody_out() {
     // The limit's signal is ignored, so that a write fails as it does on a full disk.
     let gateway = Gateway::before(&app)
         .with_clock()
+        .on_disk()
         .under(&["env", "--ignore-signal=XFSZ"])
         .run();
     let alice = gateway.signed_in("alice").await;

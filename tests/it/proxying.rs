@@ -1,6 +1,7 @@
 //! What passes through passes whole: bodies, events, sockets, trailers, in both protocols.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,8 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::attacks::open_socket;
 use crate::harness::app::{blob_bytes, sha256};
 use crate::harness::client::status_of;
-use crate::harness::wait::until;
+use crate::harness::wait::{until, within};
 use crate::harness::{App, Ask, Gateway, HOST, ORIGIN};
+use crate::stalls::{frame, h2_start};
 
 /// More than any buffer on the way.
 const BIG: usize = 48 << 20;
@@ -70,20 +72,18 @@ async fn slow_reader_of(size: usize) {
     )
     .await
     .unwrap();
-    // Until nothing moves any more: everything on the way is full.
-    let mut last = u64::MAX;
-    let mut still = 0;
-    until("the app to stop sending", async || {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let now = app.sent();
-        still = if now == last && now > 0 { still + 1 } else { 0 };
-        last = now;
-        (still >= 10).then_some(())
+    until("the answer to be under way", async || {
+        (app.sent() > 0).then_some(())
     })
     .await;
+    // While somebody who reads gets as much as there is, this one would have got it as well.
+    let quick = Ask::get(&format!("/public/blob?size={BIG}"));
+    let quick = gateway.door().open(quick).await.until_over().await;
+    assert_eq!(quick, BIG as u64);
+    let taken = app.sent() - quick;
     assert!(
-        last < BIG as u64 / 2,
-        "{last} bytes were taken off the app while nobody read"
+        taken < BIG as u64 / 2,
+        "{taken} bytes were taken off the app while nobody read"
     );
     let grown = gateway.resident().saturating_sub(before);
     assert!(
@@ -112,7 +112,7 @@ async fn slow_reader_of(size: usize) {
 async fn a_slow_app_slows_the_uploader_and_not_the_memory() {
     let app = App::start().await;
     let gateway = Gateway::before(&app)
-        .limits("body_idle_timeout = \"60s\"\n")
+        .limits("body_idle_timeout = \"10m\"\n")
         .run();
     let before = gateway.resident();
     let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
@@ -121,18 +121,29 @@ async fn a_slow_app_slows_the_uploader_and_not_the_memory() {
     );
     tls.write_all(head.as_bytes()).await.unwrap();
     let body = blob_bytes(0, BIG);
-    let mut written = 0;
-    while written < BIG {
-        let end = BIG.min(written + (256 << 10));
-        match tokio::time::timeout(Duration::from_millis(700), tls.write(&body[written..end])).await
-        {
-            Ok(n) => written += n.unwrap(),
-            Err(_) => break,
-        }
-    }
+    let wanted = sha256(&body);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut slow = {
+        let taken = Arc::clone(&taken);
+        let body = body.clone();
+        tokio::spawn(async move {
+            for piece in body.chunks(256 << 10) {
+                tls.write_all(piece).await.unwrap();
+                taken.fetch_add(piece.len(), Ordering::SeqCst);
+            }
+            tls.flush().await.unwrap();
+            tls
+        })
+    };
+    // While an app that reads gets as much from somebody else, this one's would have been taken as well.
+    let quick = gateway.door().ask(Ask::post("/public/quick", body)).await;
+    assert_eq!(quick.status, 200);
+    assert_eq!(app.only().body_hash, wanted);
+    app.forget();
+    let written = taken.load(Ordering::SeqCst);
     assert!(
-        written < BIG,
-        "everything was taken from the client while the app read nothing"
+        written < BIG / 2,
+        "{written} bytes were taken from the client while the app read nothing"
     );
     let grown = gateway.resident().saturating_sub(before);
     assert!(
@@ -140,12 +151,11 @@ async fn a_slow_app_slows_the_uploader_and_not_the_memory() {
         "the gateway holds {grown} bytes for one slow app"
     );
     app.open_gate(1);
-    tls.write_all(&body[written..]).await.unwrap();
-    tls.flush().await.unwrap();
+    let mut tls = within("the rest is taken", &mut slow).await.unwrap();
     let mut back = Vec::new();
     let _ = tls.read_to_end(&mut back).await;
     assert_eq!(status_of(&back), 200);
-    assert_eq!(app.only().body_hash, sha256(&body));
+    assert_eq!(app.only().body_hash, wanted);
 }
 
 #[tokio::test]
@@ -180,9 +190,7 @@ async fn events_come_one_by_one_while_they_happen() {
         for i in 0..5 {
             until("a listener", async || (app.listeners() > 0).then_some(())).await;
             app.publish(&format!("event {i}"));
-            let frame = tokio::time::timeout(Duration::from_secs(20), body.frame())
-                .await
-                .expect("the event comes now");
+            let frame = within("the event comes now", body.frame()).await;
             assert_eq!(
                 frame.unwrap().unwrap().into_data().unwrap(),
                 format!("data: event {i}\n\n")
@@ -217,9 +225,7 @@ async fn a_stream_of_events_ends_with_its_session() {
     app.publish("before");
     assert!(body.frame().await.unwrap().is_ok());
     alice.sign_out().await;
-    let end = tokio::time::timeout(Duration::from_secs(5), body.frame())
-        .await
-        .expect("the stream ends");
+    let end = within("the stream ends", body.frame()).await;
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
 }
 
@@ -270,20 +276,37 @@ async fn sockets_carry_text_and_large_binary_messages() {
         Message::text("안녕"),
     ] {
         socket.send(message.clone()).await.unwrap();
-        let back = tokio::time::timeout(Duration::from_secs(20), socket.next())
-            .await
-            .unwrap();
+        let back = within("the echo", socket.next()).await;
         assert!(back.unwrap().unwrap() == message);
     }
     socket.close(None).await.unwrap();
-    // Idle longer than an idle connection may be, a socket stays.
-    drop(gateway);
+}
+
+#[tokio::test]
+async fn a_silent_socket_outlives_what_else_is_silent() {
+    let app = App::start().await;
     let gateway = Gateway::before(&app)
         .limits("idle_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\n")
         .run();
     let alice = gateway.signed_in("alice").await;
     let mut socket = open_socket(&alice, "/socket", ORIGIN).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Both begin to be silent after it, and are ended for it.
+    for (what, bytes) in [
+        (
+            "an idle connection",
+            "GET /public HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        ),
+        (
+            "a body",
+            "POST /public/half HTTP/1.1\r\nHost: app.test\r\nOrigin: https://app.test\r\nContent-Length: 10\r\n\r\nhalf",
+        ),
+    ] {
+        let mut other = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+        other.write_all(bytes.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        // Whichever way it ends.
+        let _ = within(what, other.read_to_end(&mut said)).await;
+    }
     socket.send(Message::text("still here")).await.unwrap();
     assert_eq!(
         socket.next().await.unwrap().unwrap(),
@@ -356,10 +379,7 @@ async fn expect_100_continue_asks_before_it_sends() {
     );
     tls.write_all(head.as_bytes()).await.unwrap();
     let mut back = vec![0; 1024];
-    let n = tokio::time::timeout(Duration::from_secs(20), tls.read(&mut back))
-        .await
-        .unwrap()
-        .unwrap();
+    let n = within("an answer", tls.read(&mut back)).await.unwrap();
     assert!(
         back[..n].starts_with(b"HTTP/1.1 100 "),
         "{}",
@@ -376,10 +396,7 @@ async fn expect_100_continue_asks_before_it_sends() {
         "POST /secret HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Length: 500000\r\nExpect: 100-continue\r\n\r\n"
     );
     tls.write_all(head.as_bytes()).await.unwrap();
-    let n = tokio::time::timeout(Duration::from_secs(20), tls.read(&mut back))
-        .await
-        .unwrap()
-        .unwrap();
+    let n = within("an answer", tls.read(&mut back)).await.unwrap();
     assert_eq!(
         status_of(&back[..n]),
         401,
@@ -452,12 +469,6 @@ async fn answers_pass_as_they_are() {
             "until the end",
         ),
         ("/public/early", "", 403, "early"),
-        (
-            "/public/103",
-            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-            200,
-            "ok",
-        ),
     ] {
         if !raw.is_empty() {
             app.script(path, raw);
@@ -476,6 +487,71 @@ async fn answers_pass_as_they_are() {
     }
     let teapot = gateway.door().ask(Ask::get("/public/teapot")).await;
     assert_eq!(teapot.all("x-a"), ["b", "c"]);
+}
+
+#[tokio::test]
+async fn interim_answers_of_the_app_end_at_the_gateway() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    for interim in [
+        "HTTP/1.1 100 Continue\r\nX-Interim: 1\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\nX-Interim: 1\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Interim: 1\r\n\r\n",
+    ] {
+        let last = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        app.script("/public/interim", format!("{interim}{interim}{last}"));
+        let request =
+            format!("GET /public/interim HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+        let mut tls = gateway.door().tls(&[b"http/1.1"]).await.unwrap();
+        tls.write_all(request.as_bytes()).await.unwrap();
+        let mut back = Vec::new();
+        let _ = within("an answer", tls.read_to_end(&mut back)).await;
+        let back = String::from_utf8(back).unwrap();
+        assert!(back.starts_with("HTTP/1.1 200 "), "{back}");
+        assert!(back.ends_with("\r\n\r\nok"), "{back}");
+        assert_eq!(back.matches("HTTP/1.1 ").count(), 1, "{back}");
+        assert!(!back.to_ascii_lowercase().contains("x-interim"), "{back}");
+
+        let kinds = h2_answer(&gateway, "/public/interim").await;
+        let heads = kinds.iter().filter(|kind| **kind == HEADERS).count();
+        assert_eq!(heads, 1, "{kinds:?}");
+    }
+}
+
+const HEADERS: u8 = 1;
+
+/// The types of the frames of one answer over HTTP/2, in order: no client library shows interim answers.
+async fn h2_answer(gateway: &Gateway, path: &str) -> Vec<u8> {
+    let mut tls = gateway.door().tls(&[b"h2"]).await.unwrap();
+    let mut bytes = h2_start();
+    // GET, https; path and authority as literals.
+    let mut block = vec![0x82, 0x87];
+    for (name, value) in [(4_u8, path), (1, HOST)] {
+        block.extend([name, u8::try_from(value.len()).unwrap()]);
+        block.extend(value.as_bytes());
+    }
+    bytes.extend(frame(HEADERS, 5, 1, &block));
+    tls.write_all(&bytes).await.unwrap();
+    let mut kinds = Vec::new();
+    within("the end of the answer", async {
+        loop {
+            let mut head = [0; 9];
+            tls.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            tls.read_exact(&mut payload).await.unwrap();
+            let (kind, flags, stream) = (head[3], head[4], head[8]);
+            if stream == 1 {
+                kinds.push(kind);
+                // END_STREAM, of HEADERS or DATA.
+                if kind <= HEADERS && flags & 1 == 1 {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    kinds
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! B: a client tries to be routed, trusted or judged by what it says about itself.
 
 use super::{asks_to_sign_in, raw};
-use crate::harness::{App, Ask, Gateway, ORIGIN};
+use crate::harness::browser::sign_in_form;
+use crate::harness::{App, Ask, Gateway, ORIGIN, PASSWORD};
+use crate::sign_in::guess_until_told_to_wait;
 
 #[tokio::test]
 async fn b01_x_forwarded_for_of_anybody_is_not_believed() {
@@ -23,12 +25,36 @@ async fn b01_x_forwarded_for_of_anybody_is_not_believed() {
     far.send(Ask::get("/public/far").header("x-forwarded-for", "203.0.113.9"))
         .await;
     assert_eq!(app.only().one("x-forwarded-for"), Some("127.0.0.7"));
-    // The gateway's own log and throttle use the socket's peer as well.
+    // The gateway's own log uses the socket's peer as well.
     let line = gateway.until_logged(&["/public/far"]).await;
     assert!(
         line.contains("127.0.0.7") && !line.contains("203.0.113.9"),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn b01_who_guesses_passwords_is_counted_by_the_sockets_peer() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).with_clock().run();
+    let guesser = gateway.anon().at("127.0.0.66");
+    let elsewhere = |address: &str, ask: Ask| {
+        ask.header("x-forwarded-for", address)
+            .header("forwarded", format!("for={address}"))
+            .header("x-real-ip", address)
+    };
+    // As if each guess came from somewhere else.
+    guess_until_told_to_wait(&gateway, &guesser, |guess, ask| {
+        elsewhere(&format!("203.0.113.{guess}"), ask)
+    })
+    .await;
+    let right = || sign_in_form("alice", PASSWORD, "/");
+    let claims_to_be_far = elsewhere("198.51.100.7", right());
+    assert_eq!(guesser.send(claims_to_be_far).await.status, 429);
+    // Nor does anybody wait for the name of somebody who has to.
+    let claims_to_be_the_guesser = elsewhere("127.0.0.66", right());
+    let other = gateway.anon().at("127.0.0.67");
+    assert_eq!(other.send(claims_to_be_the_guesser).await.status, 303);
 }
 
 #[tokio::test]

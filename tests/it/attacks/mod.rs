@@ -117,10 +117,15 @@ fn no_case_is_without_its_test() {
             "r",
             concat!(
                 include_str!("r_store.rs"),
+                include_str!("../clock.rs"),
+                include_str!("../crash.rs"),
+                include_str!("../disk.rs"),
+                include_str!("../nodes/rotate.rs"),
                 include_str!("../oidc/renewal.rs"),
-                include_str!("../oidc/sign_in.rs")
+                include_str!("../oidc/sign_in.rs"),
+                include_str!("../stalls.rs")
             ),
-            &[10, 11, 14],
+            &[5, 6, 7, 10, 11, 12, 13, 14, 15],
         ),
     ];
     for (letter, source, cases) in sections {

@@ -157,7 +157,8 @@ impl App {
         self.state.sent.store(0, Ordering::SeqCst);
     }
 
-    /// Answers `path` with exactly these bytes from now on; an answer without framing closes the connection.
+    /// Answers `path` with exactly these bytes from now on; an answer without framing closes the connection, and so does one
+    /// that says `Connection: close`.
     pub fn script(&self, path: &str, answer: impl AsRef<[u8]>) {
         let mut scripts = self.state.scripts.lock().unwrap();
         scripts.insert(path.to_owned(), answer.as_ref().to_vec());
@@ -236,10 +237,10 @@ async fn serve(stream: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
             stream.write_all(&raw).await?;
             stream.flush().await?;
             let text = String::from_utf8_lossy(&raw).to_ascii_lowercase();
-            if !text.contains("content-length:")
-                && !text.contains("transfer-encoding:")
-                && !text.contains(" 204 ")
-            {
+            let framed = text.contains("content-length:")
+                || text.contains("transfer-encoding:")
+                || text.contains(" 204 ");
+            if !framed || text.contains("connection: close") {
                 return Ok(());
             }
             continue;

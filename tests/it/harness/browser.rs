@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::client::{Answer, Ask, Door, H2, Lost};
+use super::nodes::patiently;
 use super::{ACCESS, ORIGIN, PASSWORD, REFRESH};
 
 /// One browser; clones are its tabs: they share the jar.
@@ -32,7 +33,7 @@ impl Browser {
 
     /// Signs in through the page's form, and is sure that it worked.
     pub async fn signed_in_as(self, user: &str) -> Self {
-        let answer = self.sign_in(user, PASSWORD, "/").await;
+        let answer = patiently(async || self.sign_in(user, PASSWORD, "/").await).await;
         assert_eq!(answer.status, 303, "sign-in of {user}: {}", answer.text());
         assert!(self.access().is_some() && self.refresh().is_some());
         self

@@ -12,6 +12,7 @@ use super::app::App;
 use super::browser::Browser;
 use super::client::Door;
 use super::clock::WallClock;
+use super::folder;
 use super::prepared::{self, prepared, vestibule};
 use super::wait::until_blocking;
 use super::{HOST, ORIGIN};
@@ -50,6 +51,7 @@ pub struct Setup {
     shared: Option<Shared>,
     environment: Vec<(String, String)>,
     under: Vec<String>,
+    on_disk: bool,
 }
 
 /// What several gateways have in common.
@@ -127,6 +129,7 @@ impl Gateway {
             shared: None,
             environment: Vec::new(),
             under: Vec::new(),
+            on_disk: false,
         }
     }
 
@@ -307,10 +310,20 @@ impl Gateway {
     /// The processor time it has used, in ticks of 10 ms.
     pub fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name in parentheses may contain anything; user and system time are the 12th and 13th field after it.
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        ticks_in(&stat)
+    }
+
+    /// The same of the threads that serve requests.
+    pub fn serving_ticks(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut workers = Vec::new();
+        for thread in threads {
+            // Others end at any time.
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            workers.extend(stat.ok().filter(|stat| stat.contains("(worker-")));
+        }
+        assert!(!workers.is_empty(), "no thread is called a worker");
+        workers.iter().map(|stat| ticks_in(stat)).sum()
     }
 
     /// Its memory in bytes.
@@ -407,6 +420,12 @@ impl Setup {
         self
     }
 
+    /// With its data on a real disk: for tests that are about what a disk does.
+    pub fn on_disk(mut self) -> Self {
+        self.on_disk = true;
+        self
+    }
+
     /// One node of several: with a store elsewhere, the secret in a file, and perhaps everybody's clock.
     pub fn on_redis(
         mut self,
@@ -491,12 +510,10 @@ impl Setup {
 
     /// Writes the file and the folder, starts the binary, waits until it serves.
     pub fn run(self) -> Gateway {
-        let keep = Arc::new(
-            tempfile::Builder::new()
-                .prefix("vestibule-it-")
-                .tempdir()
-                .unwrap(),
-        );
+        let keep = Arc::new(match self.on_disk {
+            true => folder::on_disk(),
+            false => folder::in_memory(),
+        });
         let folder = keep.path().to_owned();
         if self.shared.is_none() {
             prepared().copy_to(&folder.join("data"));
@@ -605,6 +622,14 @@ fn spawn(
         find("listening on https://").zip(find("admin on http://"))
     });
     (child, addr, admin)
+}
+
+/// User and system time in a `stat` of /proc.
+fn ticks_in(stat: &str) -> u64 {
+    // The name in parentheses may contain anything; these are the 12th and 13th field after it.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// The address in a line that says where something listens.

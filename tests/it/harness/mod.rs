@@ -7,6 +7,7 @@ pub mod browser;
 pub mod chaos;
 pub mod client;
 pub mod clock;
+pub mod folder;
 pub mod forge;
 pub mod gateway;
 pub mod home;

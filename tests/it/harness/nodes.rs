@@ -29,6 +29,17 @@ pub async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
     .await
 }
 
+/// The same where a 503 of another cause would be a fault: only the store's is asked again.
+pub async fn patiently_with_the_store(ask: impl AsyncFn() -> Answer) -> Answer {
+    until("an answer that needs the store", async || {
+        let answer = ask().await;
+        let late = answer.status == 503
+            && answer.json()["type"] == "urn:vestibule:problem:store-unavailable";
+        (!late).then_some(answer)
+    })
+    .await
+}
+
 pub struct Nodes {
     pub nodes: Vec<Gateway>,
     /// Between each node and the store.

@@ -20,6 +20,13 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
     }
 }
 
+/// Awaits what a working product does soon; says what was waited for when it never comes.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain: {what}"))
+}
+
 /// [`until`] for threads without a runtime.
 pub fn until_blocking<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();

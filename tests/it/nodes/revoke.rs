@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{PAST_GRACE, acknowledged, refused_everywhere};
 use crate::attacks::w_upgrade::{echoes, open as open_socket};
 use crate::harness::browser::Browser;
-use crate::harness::wait::until;
+use crate::harness::wait::{until, within};
 use crate::harness::{ACCESS, App, Ask, Gateway, Nodes, ORIGIN};
 
 #[tokio::test]
@@ -178,15 +178,14 @@ async fn w05_all_that_flows_on_one_node_ends_with_a_logout_on_another() {
     }
     nodes.sign_out(&alice, 0).await;
     let [hers, his_socket] = &mut sockets;
-    // Bound of the contract: one second; the machine that runs this is busy with other tests.
-    let end = tokio::time::timeout(Duration::from_secs(10), async {
+    // Bound of the contract: one second, which `latency.rs` measures; the machine that runs this is busy with other tests.
+    let end = within("all of it ends", async {
         for flow in &mut flows {
             flow.until_over().await;
         }
         hers.next().await
     })
-    .await
-    .expect("all of it ends");
+    .await;
     assert!(
         matches!(end, None | Some(Err(_) | Ok(Message::Close(_)))),
         "{end:?}"

@@ -1,7 +1,5 @@
 //! A provider ends sessions: back-channel logout, judged strictly and felt on every node at once.
 
-use std::time::{Duration, Instant};
-
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -12,7 +10,7 @@ use crate::harness::client::Answer;
 use crate::harness::forge::random;
 use crate::harness::maker::{Alg, unsigned};
 use crate::harness::provider::CLIENT_SECRET;
-use crate::harness::wait::until;
+use crate::harness::wait::{until, within};
 use crate::harness::{ACCESS, App, Ask, Gateway, Nodes, ORIGIN, Provider, Rogue};
 
 const PLACE: &str = "/.auth/backchannel-logout/corp";
@@ -294,17 +292,16 @@ async fn l04_the_real_provider_ends_sessions_on_every_node_and_closes_what_flows
         echoes(&mut socket, "hello").await;
         sockets.push(socket);
     }
-    let started = Instant::now();
     assert_eq!(provider.end_sessions("alice").await, 1);
     for socket in &mut sockets {
-        let end = tokio::time::timeout(Duration::from_secs(20), async {
+        within("the socket is closed", async {
             while let Some(Ok(message)) = socket.next().await {
                 if message.is_close() {
                     return;
                 }
             }
-        });
-        end.await.expect("the socket is closed");
+        })
+        .await;
     }
     for node in 0..3 {
         let there = nodes.through(&alice.copy(), node);
@@ -317,11 +314,6 @@ async fn l04_the_real_provider_ends_sessions_on_every_node_and_closes_what_flows
         let bob = nodes.through(&bob, node);
         assert_eq!(bob.get("/").await.status, 200);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        started.elapsed()
-    );
     assert_eq!(provider.count("backchannel.error").await, 0);
 }
 

@@ -10,6 +10,7 @@ use super::by;
 use crate::harness::browser::as_fetch;
 use crate::harness::client::Answer;
 use crate::harness::clock::WallClock;
+use crate::harness::nodes::patiently_with_the_store;
 use crate::harness::wait::until;
 use crate::harness::{ACCESS, App, Ask, Browser, Gateway, Nodes, Person, Provider, Rogue};
 
@@ -144,8 +145,8 @@ async fn o07_each_check_spends_another_refresh_token() {
     assert!(calls.iter().all(|call| call.endpoint() != "grant.error"));
 }
 
-/// Twenty requests at once on three nodes, whose renewal is due; the provider takes fifteen seconds.
-async fn twenty_on_three(lines: &str) -> (Nodes, Provider, Vec<Answer>, Duration) {
+/// Twenty requests at once on three nodes, whose renewal is due; the provider takes fifteen seconds. How long they took.
+async fn twenty_on_three(lines: &str) -> (Nodes, Provider, Duration) {
     let clock = WallClock::shared();
     let app = App::start().await;
     let provider = Provider::with().clock(&clock).start();
@@ -161,10 +162,16 @@ async fn twenty_on_three(lines: &str) -> (Nodes, Provider, Vec<Answer>, Duration
     let started = Instant::now();
     let answers = join_all((0..20).map(|i| {
         let there = nodes.through(&alice, i % 3);
-        async move { there.get(&format!("/{i}")).await }
+        async move {
+            let target = format!("/{i}");
+            patiently_with_the_store(async || there.get(&target).await).await
+        }
     }))
     .await;
     let took = started.elapsed();
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
     // All that was going to be asked has been.
     until("the answer", async || {
         (provider.count("token.answered").await > 0).then_some(())
@@ -175,27 +182,26 @@ async fn twenty_on_three(lines: &str) -> (Nodes, Provider, Vec<Answer>, Duration
     for node in 0..3 {
         assert_eq!(nodes.get(&alice, node, "/after").await.status, 200);
     }
-    (nodes, provider, answers, took)
+    (nodes, provider, took)
 }
 
 #[tokio::test]
 async fn i07_a_slow_provider_gets_one_call_for_everybody_who_waits() {
-    let (_nodes, provider, answers, took) = twenty_on_three(NO_GRACE).await;
-    for answer in &answers {
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    }
+    let (_nodes, provider, took) = twenty_on_three(NO_GRACE).await;
     assert!(took > Duration::from_secs(14), "nobody waited: {took:?}");
     assert_eq!(provider.refreshes().await, 1);
 }
 
 #[tokio::test]
 async fn i07_a_slow_provider_gets_one_call_and_nobody_waits_within_the_grace() {
-    let (_nodes, provider, answers, took) = twenty_on_three("").await;
-    for answer in &answers {
-        assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut tries = Vec::new();
+    // Whoever waits does so every time; a busy machine is slow now and then.
+    while tries.iter().all(|took| *took >= Duration::from_secs(12)) {
+        assert!(tries.len() < 3, "they waited: {tries:?}");
+        let (_nodes, provider, took) = twenty_on_three("").await;
+        assert_eq!(provider.refreshes().await, 1);
+        tries.push(took);
     }
-    assert!(took < Duration::from_secs(12), "they waited: {took:?}");
-    assert_eq!(provider.refreshes().await, 1);
 }
 
 #[tokio::test]
@@ -410,12 +416,17 @@ async fn i09_within_the_grace_no_trouble_of_the_provider_is_noticed() {
         json!({ "token": { "hang": true } }),
     ] {
         world.provider.faults(fault.clone()).await;
-        world.later(&alice);
-        for _ in 0..3 {
+        let mut tries = Vec::new();
+        // Whoever waits does so every time; a busy machine is slow now and then.
+        while tries.iter().all(|took| *took >= Duration::from_secs(5)) {
+            assert!(tries.len() < 3, "{fault}: waited {tries:?}");
+            world.later(&alice);
             let started = Instant::now();
-            assert_eq!(alice.get("/").await.status, 200, "{fault}");
-            assert!(started.elapsed() < Duration::from_secs(5), "{fault}");
-            alice.drop_cookie(ACCESS);
+            for _ in 0..3 {
+                assert_eq!(alice.get("/").await.status, 200, "{fault}");
+                alice.drop_cookie(ACCESS);
+            }
+            tries.push(started.elapsed());
         }
     }
     assert!(world.provider.refreshes().await >= 3);

@@ -42,13 +42,14 @@ fn setting(name: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a minute that wants the machine; scripts/test runs it after the other tests"]
 async fn soak_of_a_minute() {
-    soak(Duration::from_secs(60)).await;
+    // Beside whatever else the machine does.
+    soak(Duration::from_secs(60), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: ten minutes"]
 async fn soak_of_ten_minutes() {
-    soak(Duration::from_secs(600)).await;
+    soak(Duration::from_secs(600), false).await;
 }
 
 /// All do this, so many of them at once.
@@ -57,7 +58,8 @@ async fn each(people: &mut [Person], at_once: usize, act: impl AsyncFn(&mut Pers
     acts.await;
 }
 
-async fn soak(length: Duration) {
+/// `excused`: whether a few sessions may be lost to a machine that stood still for longer than the grace.
+async fn soak(length: Duration, excused: bool) {
     let length = setting("VESTIBULE_SOAK_SECONDS").map_or(length, Duration::from_secs);
     let browsers = setting("VESTIBULE_SOAK_BROWSERS").unwrap_or(200);
     let seed = setting("VESTIBULE_SOAK_SEED").unwrap_or_else(Random::seed);
@@ -137,7 +139,7 @@ async fn soak(length: Duration) {
     );
     assert_eq!(total(&count.thieves), total(&count.found));
     assert!(total(&count.thieves) > 0 && total(&count.faults) > 0);
-    let most = people.len() / 20;
+    let most = if excused { people.len() / 20 } else { 0 };
     assert!(total(&count.stalled) <= most, "too slow a machine to tell");
     assert!(world.issued() > people.len(), "hardly anything was renewed");
 }
