@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::auth::credentials::CookieNames;
 use crate::auth::route::RouteTable;
-use crate::config::{Config, Origin};
+use crate::config::Config;
 use crate::headers::cookie::CookieStyle;
 use crate::headers::forwarded::TrustedProxies;
 use crate::login::return_to::AllowedHosts;
@@ -54,16 +54,6 @@ impl Live {
     }
 
     pub(super) fn of(config: &Config, metrics: &Metrics) -> Self {
-        let mut origins = BTreeMap::from([(config.origin.host.clone(), config.origin.to_string())]);
-        for route in &config.routes {
-            let origin = Origin {
-                host: route.host.clone(),
-                port: config.origin.port,
-            };
-            origins
-                .entry(route.host.clone())
-                .or_insert_with(|| origin.to_string());
-        }
         let route_labels: Vec<String> = config
             .routes
             .iter()
@@ -82,10 +72,10 @@ impl Live {
             host: config.origin.host.clone(),
             port: config.origin.port,
             return_hosts: match config.cookies.domain {
-                Some(_) => AllowedHosts::new(origins.keys(), config.origin.port),
+                Some(_) => AllowedHosts::new(config.server.origins.keys(), config.origin.port),
                 None => AllowedHosts::none(),
             },
-            origins,
+            origins: config.server.origins.clone(),
             cookie_names: CookieNames::new(config.cookies.domain.is_some()),
             cookie_style: config.cookies.clone(),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),

@@ -66,7 +66,7 @@ pub(super) fn check(
         port: 443,
     });
     let admin = admin::settings(&reader, &root.section("admin"));
-    let server = server::settings(&reader, &server_table, &origin_or_stand_in, admin.as_ref());
+    let mut server = server::settings(&reader, &server_table, &origin_or_stand_in, admin.as_ref());
     let trusted_proxies = server::trusted_proxies(&reader, &server_table);
     let tls = tls::settings(&reader, root, &origin_or_stand_in);
     let session_table = root.section("session");
@@ -82,6 +82,7 @@ pub(super) fn check(
     let bearers = bearer::all(&reader, root);
     let upstreams = upstream::all(&reader, root, &server.limits);
     let routes = route::all(&reader, root, origin.as_ref(), &cookies, &upstreams);
+    server.origins = server::origins(&origin_or_stand_in, &routes);
     route::someone_can_sign_in(&reader, root, &routes);
     let external = external::settings(
         &reader,

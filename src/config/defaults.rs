@@ -122,7 +122,7 @@ pub const KEYS: &[Key] = &[
         "server.redirect_http",
         Text,
         Absent("no plain listener"),
-        "plain listener that answers 308 to https, nothing else",
+        "plain listener that answers 308 to https, nothing else: hosts of routes to themselves, anything else to the origin",
     ),
     key(
         "server.trusted_proxies",

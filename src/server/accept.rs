@@ -154,10 +154,13 @@ impl Bound {
             .collect();
         drop(hand_off);
         let redirect = self.redirect.map(|listener| {
-            let origin = self.settings.origin.into();
+            let origins = redirect::Origins {
+                fallback: self.settings.origin,
+                of_host: self.settings.origins,
+            };
             tokio::spawn(redirect::serve(
                 listener.socket,
-                origin,
+                Arc::new(origins),
                 limits.as_ref().clone(),
                 shutdown.clone(),
             ))

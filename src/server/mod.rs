@@ -21,6 +21,7 @@ mod worker;
 pub use accept::{Bound, Drained, ServerError, bind};
 pub use body::RequestBodyError;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +36,12 @@ use crate::headers::forwarded::Hop;
 pub struct Settings {
     /// TLS listeners.
     pub listen: Vec<SocketAddr>,
-    /// Plain listener that answers 308 to https, nothing else.
+    /// Plain listener that answers 308 to https, nothing else: hosts of `origins` to theirs, anything else to `origin`.
     pub redirect_http: Option<SocketAddr>,
-    /// The origin that the redirect leads to, without trailing slash.
+    /// The origin, `https://host[:port]` without trailing slash: where the redirect leads whoever names no host of `origins`.
     pub origin: String,
+    /// Host -> its origin, for every host that is served: where the redirect leads whoever names one.
+    pub origins: BTreeMap<String, String>,
     /// Every limit and timeout.
     pub limits: Limits,
     /// Worker threads, each with a runtime of its own.

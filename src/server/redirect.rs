@@ -1,7 +1,9 @@
-//! The plain listener: answers 308 to https, nothing else. The origin comes from the configuration, never from `Host`.
+//! The plain listener: answers 308 to https, nothing else. Where to comes from the configuration: `Host` chooses among the
+//! hosts that are served, and one that is not is never repeated.
 //!
 //! One bounded read, one answer, close: it keeps no state and needs no HTTP library.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::target::TARGET_BYTES;
+use super::target::{TARGET_BYTES, host_and_port};
 use super::{Limits, door};
 
 const CONNECTIONS: usize = 256;
@@ -20,20 +22,46 @@ const CONNECTIONS: usize = 256;
 const HEAD_BYTES: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Where the redirect may lead: origins of the configuration, each `https://host[:port]`.
+#[derive(Debug)]
+pub(super) struct Origins {
+    /// Of a request that names no host, or none that is served.
+    pub(super) fallback: String,
+    /// By host.
+    pub(super) of_host: BTreeMap<String, String>,
+}
+
+impl Origins {
+    /// The first lines of the answer. A browser keeps a 308 for good, so one that only leads away from a host that is not
+    /// served must not be kept: the host may be served tomorrow.
+    fn answer(&self, asked: &Asked<'_>) -> String {
+        let own = asked
+            .host
+            .as_deref()
+            .and_then(|host| self.of_host.get(host));
+        let (origin, kept) = match own {
+            Some(origin) => (origin, ""),
+            None => (&self.fallback, "Cache-Control: no-store\r\n"),
+        };
+        let target = asked.target;
+        format!("HTTP/1.1 308 Permanent Redirect\r\nLocation: {origin}{target}\r\n{kept}")
+    }
+}
+
 /// Redirects until `shutdown`.
 pub(super) async fn serve(
     listener: TcpListener,
-    origin: Arc<str>,
+    origins: Arc<Origins>,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS.min(limits.connections.max(1))));
     door::each(&listener, &permits, &shutdown, |stream, _, permit| {
-        let origin = Arc::clone(&origin);
+        let origins = Arc::clone(&origins);
         // Head, answer and farewell together; the answer is small enough to fit any socket buffer.
         let patience = limits.header_timeout;
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(patience, answer(stream, &origin)).await;
+            let _ = tokio::time::timeout(patience, answer(stream, &origins)).await;
             drop(permit);
         });
         Ok(())
@@ -41,7 +69,7 @@ pub(super) async fn serve(
     .await;
 }
 
-async fn answer(mut stream: TcpStream, origin: &str) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, origins: &Origins) -> io::Result<()> {
     let mut head = Vec::new();
     let mut some = [0; 2048];
     while memmem::find(&head, b"\n\r\n").is_none() && memmem::find(&head, b"\n\n").is_none() {
@@ -54,14 +82,11 @@ async fn answer(mut stream: TcpStream, origin: &str) -> io::Result<()> {
     if head.is_empty() {
         return Ok(());
     }
-    let answer = match path(&head) {
-        Some(path) => format!(
-            "HTTP/1.1 308 Permanent Redirect\r\nLocation: {origin}{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        ),
-        None => {
-            "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
-        }
+    let mut answer = match asked(&head) {
+        Some(asked) => origins.answer(&asked),
+        None => "HTTP/1.1 400 Bad Request\r\n".to_owned(),
     };
+    answer.push_str("Content-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     // The rest of the request, so that closing does not reset the connection before the answer was read.
@@ -76,27 +101,63 @@ async fn answer(mut stream: TcpStream, origin: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Path and query of a request head, when they can stand in a `Location` as they are.
-fn path(head: &[u8]) -> Option<&str> {
-    let line = head.split(|&byte| byte == b'\n').next()?;
-    let line = std::str::from_utf8(line.strip_suffix(b"\r")?).ok()?;
+/// What a request head asks for.
+#[derive(Debug)]
+struct Asked<'a> {
+    /// Whose: lower case, without port; `None` when the head does not name exactly one valid host.
+    host: Option<Box<str>>,
+    /// Path and query, as they can stand in a `Location`.
+    target: &'a str,
+}
+
+/// Reads a request head; `None` when it is no request whose target can stand in a `Location` as it is.
+fn asked(head: &[u8]) -> Option<Asked<'_>> {
+    let mut lines = head.split(|&byte| byte == b'\n');
+    let line = std::str::from_utf8(lines.next()?.strip_suffix(b"\r")?).ok()?;
     let mut parts = line.split(' ');
     let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    let target = match target.split_at_checked("http://".len()) {
+    // A target with a host overrides `Host` (RFC 9112 section 3.2.2).
+    let (named, target) = match target.split_at_checked("http://".len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
-            rest.get(rest.find('/').unwrap_or(rest.len())..)?
+            let (named, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            (Some(named.as_bytes()), path)
         }
-        _ => target,
+        _ => (None, target),
     };
     let target = if target.is_empty() { "/" } else { target };
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte);
-    (parts.next().is_none()
+    let fine = parts.next().is_none()
         && !method.is_empty()
         && version.starts_with("HTTP/1.")
         && target.starts_with('/')
         && target.len() <= TARGET_BYTES
-        && target.bytes().all(safe))
-    .then_some(target)
+        && target.bytes().all(safe);
+    fine.then(|| Asked {
+        host: named
+            .or_else(|| only_host(lines))
+            .and_then(|named| host_and_port(named).ok())
+            .map(|(host, _)| host),
+        target,
+    })
+}
+
+/// The value of `Host`, when there is exactly one in a head that is whole.
+fn only_host<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let mut host = None;
+    for line in lines {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            return host;
+        }
+        let colon = memchr::memchr(b':', line)?;
+        let (name, value) = line.split_at(colon);
+        if name.eq_ignore_ascii_case(b"host")
+            && host.replace(value.get(1..)?.trim_ascii()).is_some()
+        {
+            return None;
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -107,7 +168,7 @@ mod tests {
     fn only_the_path_is_taken_from_the_request() {
         let check = |line: &str, want: Option<&str>| {
             assert_eq!(
-                path(format!("{line}\r\nHost: evil\r\n\r\n").as_bytes()),
+                asked(format!("{line}\r\nHost: evil\r\n\r\n").as_bytes()).map(|asked| asked.target),
                 want,
                 "{line:?}"
             );
@@ -133,6 +194,50 @@ mod tests {
             "GET * HTTP/1.1",
         ] {
             check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_served_stays_and_no_other_is_repeated() {
+        let origins = Origins {
+            fallback: "https://app.test:8443".into(),
+            of_host: [
+                ("app.test".into(), "https://app.test:8443".into()),
+                ("wiki.test".into(), "https://wiki.test:8443".into()),
+            ]
+            .into(),
+        };
+        let check = |target: &str, fields: &str, (origin, kept): (&str, bool)| {
+            let head = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
+            let answer = origins.answer(&asked(head.as_bytes()).unwrap());
+            let location = format!("\r\nLocation: {origin}/x?y\r\n");
+            assert!(answer.contains(&location), "{head:?}: {answer}");
+            assert_eq!(!answer.contains("no-store"), kept, "{head:?}: {answer}");
+        };
+        let app = ("https://app.test:8443", true);
+        let wiki = ("https://wiki.test:8443", true);
+        let fallback = ("https://app.test:8443", false);
+        check("/x?y", "Host: app.test\r\n", app);
+        check("/x?y", "Host: wiki.test\r\n", wiki);
+        check("/x?y", "Accept: */*\r\nhOST:\tWIKI.test:80 \r\n", wiki);
+        check("http://wiki.test:80/x?y", "Host: app.test\r\n", wiki);
+        check("http://evil.test/x?y", "Host: wiki.test\r\n", fallback);
+        for fields in [
+            "",
+            "Host:\r\n",
+            "Host: evil.test\r\n",
+            "Host: sub.wiki.test\r\n",
+            "Host: wiki.test.evil.test\r\n",
+            "Host: wiki.test@evil.test\r\n",
+            "Host: wiki.test/../evil.test\r\n",
+            "Host: wiki.test\r\nHost: app.test\r\n",
+            "Host: wiki.test, app.test\r\n",
+            "Host : wiki.test\r\n",
+            "Host: wiki.test\0\r\n",
+            "X: y\r\nno field\r\nHost: wiki.test\r\n",
+            "\r\nHost: wiki.test\r\n",
+        ] {
+            check("/x?y", fields, fallback);
         }
     }
 }

@@ -48,7 +48,7 @@ impl Authorities {
 }
 
 /// Reads `host[:port]`: no userinfo, no path, no list, nothing that is not a host.
-fn host_and_port(text: &[u8]) -> Result<(Box<str>, Option<u16>), Refusal> {
+pub(super) fn host_and_port(text: &[u8]) -> Result<(Box<str>, Option<u16>), Refusal> {
     const HOST: Refusal = Refusal::bad("the host of this request is not a valid `host[:port]`");
     let text = std::str::from_utf8(text).map_err(|_| HOST)?;
     let (host, port): (Box<str>, _) = if let Some(rest) = text.strip_prefix('[') {

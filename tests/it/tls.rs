@@ -102,6 +102,7 @@ async fn the_plain_port_redirects_and_does_nothing_else() {
     let app = App::start().await;
     let gateway = Gateway::before(&app)
         .server("redirect_http = \"127.0.0.1:0\"")
+        .more("[[route]]\nhost = \"wiki.test\"\npath = \"/\"\nupstream = \"app\"\naccess = \"public\"\n")
         .run();
     let plain = gateway
         .logs()
@@ -123,6 +124,14 @@ async fn the_plain_port_redirects_and_does_nothing_else() {
     assert_eq!(status, 308, "{answer}");
     assert!(
         answer.contains("location: https://app.test/notes?a=1\r\n"),
+        "{answer}"
+    );
+    // Each host of a route to itself.
+    let (status, answer) =
+        ask("GET /p?a=1 HTTP/1.1\r\nHost: Wiki.test:80\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(status, 308, "{answer}");
+    assert!(
+        answer.contains("location: https://wiki.test/p?a=1\r\n"),
         "{answer}"
     );
     // Never to where the client says, and never with anything else.

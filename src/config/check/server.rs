@@ -1,5 +1,6 @@
 //! `[server]`: listeners, origin, trusted proxies, limits.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{Reader, names};
+use crate::auth::route::Route;
 use crate::config::file::Section;
 use crate::config::{Origin, defaults};
 use crate::{admin, server};
@@ -63,9 +65,25 @@ pub(super) fn settings(
         listen,
         redirect_http,
         origin: origin.to_string(),
+        origins: BTreeMap::new(),
         limits: limits(reader, &table.section("limits")),
         workers: std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// Host -> origin, for every host that is served: the origin's and those of the routes, all on the origin's port.
+pub(super) fn origins(origin: &Origin, routes: &[Route]) -> BTreeMap<String, String> {
+    let hosts = routes.iter().map(|route| &route.host);
+    std::iter::once(&origin.host)
+        .chain(hosts)
+        .map(|host| {
+            let origin = Origin {
+                host: host.clone(),
+                port: origin.port,
+            };
+            (host.clone(), origin.to_string())
+        })
+        .collect()
 }
 
 fn listeners(reader: &Reader<'_>, table: &Section<'_>) -> Vec<SocketAddr> {

@@ -140,6 +140,12 @@ impl Server {
             listen: vec![any],
             redirect_http: Some(any),
             origin: "https://app.example.com".into(),
+            origins: [
+                ("app.example.com", "https://app.example.com"),
+                ("wiki.example.com", "https://wiki.example.com"),
+            ]
+            .map(|(host, origin)| (host.into(), origin.into()))
+            .into(),
             limits,
             workers: 2,
         })

@@ -1,5 +1,7 @@
 //! Serving, hand-off, panics, drain.
 
+use std::collections::BTreeMap;
+
 use http::Request;
 use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
@@ -62,6 +64,7 @@ async fn an_address_in_use_is_named() {
         listen: vec![address],
         redirect_http: None,
         origin: String::new(),
+        origins: BTreeMap::new(),
         limits: Limits::default(),
         workers: 1,
     })
@@ -161,6 +164,7 @@ async fn an_ipv6_and_an_ipv4_listener_share_a_port() {
         ],
         redirect_http: None,
         origin: String::new(),
+        origins: BTreeMap::new(),
         limits: Limits::default(),
         workers: 1,
     })
