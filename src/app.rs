@@ -20,6 +20,7 @@ use crate::bearer::Bearers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::external::External;
+use crate::listening::ListenError;
 use crate::login::backchannel::Backchannel;
 use crate::login::local::Local;
 use crate::login::oidc::{self, Providers};
@@ -29,7 +30,7 @@ use crate::session::{OpenError, Sessions};
 use crate::store::master_key::MasterKeyError;
 use crate::store::{Store, StoreError};
 use crate::upstream::{SetupError, Upstreams};
-use crate::{admin, control, observe, outbound, server};
+use crate::{control, observe, outbound, server};
 
 pub use live::Live;
 pub use running::Running;
@@ -112,7 +113,7 @@ pub enum StartError {
     Server(#[from] server::ServerError),
     /// The admin listener.
     #[error(transparent)]
-    Admin(#[from] admin::AdminError),
+    Admin(#[from] ListenError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::ControlError),
@@ -150,11 +151,10 @@ pub fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say!("vestibule: {error}");
-            // A certificate that cannot be used is a fault of the configuration, like a bad key in the file.
-            ExitCode::from(if matches!(error, StartError::Tls(_)) {
-                2
-            } else {
-                1
+            // What the file names and cannot be used is a fault of the configuration, like a bad key in the file.
+            ExitCode::from(match error {
+                StartError::Tls(_) | StartError::MasterKey(_) => 2,
+                _ => 1,
             })
         }
     }

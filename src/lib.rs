@@ -13,7 +13,7 @@
 //!
 //! Around it: [`config`] reads `gateway.toml`, [`app`] wires, [`cli`] is the command line, which acts on a
 //! running gateway through [`control`] and on [`accounts`], and asks others by [`online`]; [`admin`], [`audit`] and
-//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`patience`], `pauses`, `token_cache` and [`units`] are leaves.
+//! [`observe`] tell operators what happened. [`headers`], [`body`], [`clock`], `deadline`, [`listening`], [`patience`], `pauses`, `token_cache` and [`units`] are leaves.
 
 pub mod accounts;
 pub mod admin;
@@ -33,6 +33,7 @@ pub mod external;
 pub mod gateway;
 pub mod headers;
 pub mod issuer;
+pub mod listening;
 pub mod login;
 pub mod observe;
 pub mod online;

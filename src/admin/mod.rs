@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
+use crate::listening::ListenError;
 use crate::observe::Metrics;
 use crate::observe::metrics::CONTENT_TYPE;
 
@@ -57,21 +58,6 @@ const LIMITS: Limits = Limits {
     readiness: Duration::from_secs(3),
 };
 
-/// Why the admin listener could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The address is taken or not ours.
-    #[error(
-        "cannot listen on {address} for [admin] listen: {source} (is another gateway running? choose another port)"
-    )]
-    Bind {
-        /// As configured.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
 /// Says what keeps this node from serving well; empty = ready. Supplied by whoever knows store and life cycle.
 pub trait Readiness: Send + Sync + 'static {
     /// Each problem in a few words for the operator, without secrets: "the store does not answer", "draining".
@@ -90,11 +76,13 @@ pub struct State {
 }
 
 /// Takes the address, so that a start fails early and with a hint.
-pub async fn bind(settings: &Settings) -> Result<TcpListener, AdminError> {
-    TcpListener::bind(settings.listen)
+pub async fn bind(settings: &Settings) -> Result<TcpListener, ListenError> {
+    let address = settings.listen;
+    TcpListener::bind(address)
         .await
-        .map_err(|source| AdminError::Bind {
-            address: settings.listen,
+        .map_err(|source| ListenError {
+            address,
+            key: "[admin] listen",
             source,
         })
 }

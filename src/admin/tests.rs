@@ -193,6 +193,11 @@ async fn an_address_in_use_is_named() {
     let error = bind(&settings(listen)).await.unwrap_err().to_string();
     assert!(error.contains(&listen.to_string()), "{error}");
     assert!(error.contains("[admin] listen"), "{error}");
+    assert!(
+        error.contains("the address is in use; stop the other program"),
+        "{error}"
+    );
+    assert!(!error.contains("os error"), "{error}");
 }
 
 #[test]

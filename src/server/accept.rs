@@ -16,36 +16,16 @@ use tokio_util::task::TaskTracker;
 
 use super::worker::{self, Accepted, Shared};
 use super::{Handler, Settings, descriptors, door, redirect, tls};
+use crate::listening::ListenError;
 
 const BACKLOG: i32 = 4096;
 
 /// Why the server cannot start; each message says where and how to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Somebody else listens there.
-    #[error(
-        "cannot listen on {0}: the address is in use; stop the other program, or choose another `listen` address"
-    )]
-    InUse(SocketAddr),
-    /// Ports below 1024 need a right.
-    #[error(
-        "cannot listen on {0}: permission denied; choose a port above 1023, or give the program the right \
-         (`setcap cap_net_bind_service=+ep`, or `AmbientCapabilities=CAP_NET_BIND_SERVICE` in its unit)"
-    )]
-    Permission(SocketAddr),
-    /// Not an address of this machine.
-    #[error(
-        "cannot listen on {0}: this machine has no such address; `0.0.0.0` or `[::]` stands for all of its own"
-    )]
-    NotLocal(SocketAddr),
-    /// Anything else.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    /// An address could not be taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// A worker thread could not be started.
     #[error("cannot start a worker thread: {0}")]
     Worker(#[source] io::Error),
@@ -82,8 +62,14 @@ pub async fn bind(settings: &Settings) -> Result<Bound, ServerError> {
     let mut listeners = settings
         .listen
         .iter()
-        .chain(&settings.redirect_http)
-        .map(|&address| Listener::bind(address, settings))
+        .map(|address| ("[server] listen", address))
+        .chain(
+            settings
+                .redirect_http
+                .iter()
+                .map(|address| ("[server] redirect_http", address)),
+        )
+        .map(|(key, &address)| Listener::bind(key, address, settings))
         .collect::<Result<Vec<_>, _>>()?;
     let redirect = settings.redirect_http.and_then(|_| listeners.pop());
     Ok(Bound {
@@ -189,15 +175,18 @@ impl Bound {
 }
 
 impl Listener {
-    fn bind(address: SocketAddr, settings: &Settings) -> Result<Self, ServerError> {
+    fn bind(
+        key: &'static str,
+        address: SocketAddr,
+        settings: &Settings,
+    ) -> Result<Self, ListenError> {
         // `[::]` takes IPv4 along, unless that port has an IPv4 listener of its own.
         let mut all = settings.listen.iter().chain(&settings.redirect_http);
         let beside_ipv4 = all.any(|other| other.is_ipv4() && other.port() == address.port());
-        Self::try_bind(address, beside_ipv4).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ServerError::InUse(address),
-            io::ErrorKind::PermissionDenied => ServerError::Permission(address),
-            io::ErrorKind::AddrNotAvailable => ServerError::NotLocal(address),
-            _ => ServerError::Listen { address, source },
+        Self::try_bind(address, beside_ipv4).map_err(|source| ListenError {
+            address,
+            key,
+            source,
         })
     }
 

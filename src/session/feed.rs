@@ -18,8 +18,8 @@ use crate::clock::Timestamp;
 use crate::pauses::Pauses;
 use crate::store::{Feed, FeedEvent, RevocationRecord, Store, StoreError};
 
-/// How long a start waits for the feed.
-const FIRST_ATTACHMENT: Duration = Duration::from_secs(5);
+/// How long a start waits for the feed, once the store answered: as long as for that.
+const FIRST_ATTACHMENT: Duration = Duration::from_secs(10);
 /// How long loading all revocations may take.
 const LOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// Everything is loaded anew this often although nothing should have been missed.

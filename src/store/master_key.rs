@@ -52,7 +52,8 @@ pub enum MasterKeyError {
     },
     /// The file holds something else.
     #[error(
-        "the master key {path} must hold at least 32 bytes as base64 text; it was left untouched"
+        "the master key {path} must hold at least 32 bytes as base64 text; it was left untouched: restore the key from where you keep \
+         a copy"
     )]
     Malformed {
         /// The file.
@@ -79,20 +80,31 @@ fn hint(source: &io::Error) -> &'static str {
 /// Reads the master key in the store's folder, or makes one when there is neither a key nor a store. The folder is made when
 /// missing, with mode 0700.
 pub fn master_key(folder: &Path) -> Result<Secret, MasterKeyError> {
+    match existing(folder)? {
+        Some(key) => Ok(key),
+        None => {
+            let path = folder.join(FILE_NAME);
+            make(folder, &path)?;
+            read(&path)
+        }
+    }
+}
+
+/// Reads the master key in the store's folder; `None` when there is neither a key nor a store. Makes nothing.
+pub fn existing(folder: &Path) -> Result<Option<Secret>, MasterKeyError> {
     let path = folder.join(FILE_NAME);
     // Looked for first: whoever makes a store has made its key before.
     let has_store = fs::symlink_metadata(folder.join(embedded::FILE_NAME)).is_ok();
     match read(&path) {
         Err(MasterKeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            if has_store {
-                return Err(MasterKeyError::Missing {
+            match has_store {
+                true => Err(MasterKeyError::Missing {
                     path: path.display().to_string(),
-                });
+                }),
+                false => Ok(None),
             }
-            make(folder, &path)?;
-            read(&path)
         }
-        result => result,
+        result => result.map(Some),
     }
 }
 

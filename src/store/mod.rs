@@ -189,7 +189,7 @@ pub enum StoreError {
         path: String,
     },
     /// The file cannot be read as a store; it is left exactly as it is.
-    #[error("the store {path} cannot be read: {reason}; it was left untouched")]
+    #[error("the store {path} cannot be read and was left untouched: {reason}")]
     Unreadable {
         /// The file.
         path: String,

@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("body", &[]),
     ("clock", &[]),
     ("deadline", &[]),
+    ("listening", &[]),
     ("units", &[]),
     ("token_cache", &[]),
     ("pauses", &[]),
@@ -48,14 +49,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "auth", "headers", "body", "observe", "clock", "deadline", "units",
+            "auth",
+            "headers",
+            "body",
+            "observe",
+            "clock",
+            "deadline",
+            "listening",
+            "units",
         ],
     ),
     // The admin API does what commands do, by the same requests.
     (
         "admin",
         &[
-            "auth", "body", "control", "observe", "session", "clock", "units",
+            "auth",
+            "body",
+            "control",
+            "listening",
+            "observe",
+            "session",
+            "clock",
+            "units",
         ],
     ),
     (

@@ -102,16 +102,42 @@ fn a_lost_master_key_is_never_replaced() {
     let key = home.path("data/master.key");
     std::fs::remove_file(&key).unwrap();
     let before = std::fs::read(home.path("data/store.redb")).unwrap();
-    for command in [
-        ["run"].as_slice(),
-        &["user", "list"],
-        &["user", "add", "bo"],
+    for (command, code) in [
+        (["check"].as_slice(), 2),
+        (&["run"], 2),
+        (&["user", "list"], 1),
+        (&["user", "add", "bo"], 1),
     ] {
         home.run(command)
-            .is(1, &["master.key is missing", "restore"]);
+            .is(code, &["master.key is missing", "restore"]);
         assert!(!key.exists(), "{command:?} made another");
     }
     assert_eq!(std::fs::read(home.path("data/store.redb")).unwrap(), before);
+}
+
+#[test]
+fn a_master_key_that_is_no_secret_or_no_key_is_told_by_check_as_by_run() {
+    let home = Home::new();
+    add_user(&home.path("gateway.toml"), "ana", PASSWORD, &[]);
+    let key = home.path("data/master.key");
+    home.run(&["check"]).is(0, &[]);
+    for mode in [0o640, 0o644, 0o664, 0o666] {
+        permit(&key, mode);
+        for command in ["check", "run"] {
+            let words = format!("has mode {mode:o} and can be read by others");
+            home.run(&[command])
+                .is(2, &["gateway.toml:7:8", &words, "run: chmod 600"]);
+        }
+    }
+    permit(&key, 0o600);
+    home.run(&["check"]).is(0, &[]);
+    std::fs::write(&key, "c2hvcnQ=\n").unwrap();
+    for command in ["check", "run"] {
+        home.run(&[command]).is(
+            2,
+            &["gateway.toml:7:8", "at least 32 bytes", "restore the key"],
+        );
+    }
 }
 
 #[test]

@@ -39,16 +39,16 @@ pub(super) fn kept_from_others(reader: &Reader<'_>, span: Range<usize>, path: &P
     true
 }
 
-/// Whether this user can make files in the store's folder, or the folder itself in the one around it.
-pub(super) fn writable(reader: &Reader<'_>, span: Range<usize>, folder: &Path) {
+/// Whether this user can make files in the store's folder, or the folder itself in the one around it, as far as that can be told.
+pub(super) fn writable(reader: &Reader<'_>, span: Range<usize>, folder: &Path) -> bool {
     let around = match folder.parent() {
         Some(around) if around.as_os_str().is_empty() => Path::new("."),
         Some(around) => around,
-        None => return,
+        None => return true,
     };
     let place = if folder.is_dir() { folder } else { around };
     if !place.is_dir() {
-        return;
+        return true;
     }
     let trial = place.join(format!(".vestibule-check-{}", uuid::Uuid::now_v7()));
     let made = fs::OpenOptions::new()
@@ -58,7 +58,7 @@ pub(super) fn writable(reader: &Reader<'_>, span: Range<usize>, folder: &Path) {
     let refused = match made {
         Ok(_) => {
             let _ = fs::remove_file(&trial);
-            return;
+            return true;
         }
         Err(error) => error,
     };
@@ -74,5 +74,7 @@ pub(super) fn writable(reader: &Reader<'_>, span: Range<usize>, folder: &Path) {
             ),
             "the user who runs vestibule must own it; or name another folder with `store.path`",
         );
+        return false;
     }
+    true
 }

@@ -1,6 +1,7 @@
 //! `[store]` and `[secret]`: where state lives and which key seals it. Secrets are read here and never shown.
 
 use std::ops::Range;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,7 @@ use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
 use crate::config::file::{Section, called};
-use crate::store::Kind as StoreKind;
+use crate::store::{Kind as StoreKind, master_key};
 use crate::units::Secret;
 
 pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings {
@@ -49,12 +50,16 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
         None => None,
     };
     let path = path.unwrap_or_else(|| reader.path(defaults::value("store.path")));
+    let secret = root.section("secret");
+    let names_a_key = secret.value("file").is_some() || secret.value("env").is_some();
     if reader.purpose == Purpose::Serve {
         let span = table.value("path").map_or(table.span(), Spanned::span);
-        files::writable(reader, span, &path);
+        let writable = files::writable(reader, span.clone(), &path);
+        if writable && !shared && !names_a_key {
+            kept_key(reader, span, &path);
+        }
     }
-    let secret = root.section("secret");
-    if shared && secret.value("file").is_none() && secret.value("env").is_none() {
+    if shared && !names_a_key {
         reader.problems.error(
             if secret.is_present() { secret.span() } else { table.span() },
             "a shared store needs `[secret]`: all nodes seal with the same master key",
@@ -66,6 +71,15 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
         path,
         master: master(reader, &secret),
         previous: previous(reader, &secret),
+    }
+}
+
+/// The key that the store keeps for itself, when it has one already: a start that would refuse it is refused here.
+fn kept_key(reader: &Reader<'_>, span: Range<usize>, folder: &Path) {
+    if let Err(error) = master_key::existing(folder) {
+        let text = error.to_string();
+        let (what, hint) = text.split_once("; ").unwrap_or((&text, ""));
+        reader.problems.error(span, what.to_owned(), hint);
     }
 }
 

@@ -57,21 +57,31 @@ async fn a_panic_costs_one_request() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named() {
+async fn an_address_in_use_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = bind(&Settings {
-        listen: vec![address],
-        redirect_http: None,
-        origin: String::new(),
-        origins: BTreeMap::new(),
-        limits: Limits::default(),
-        workers: 1,
-    })
-    .await
-    .unwrap_err();
-    assert!(matches!(error, ServerError::InUse(at) if at == address));
-    assert!(error.to_string().contains(&address.to_string()));
+    let any = "127.0.0.1:0".parse().unwrap();
+    for (listen, redirect_http, key) in [
+        (address, None, "[server] listen"),
+        (any, Some(address), "[server] redirect_http"),
+    ] {
+        let error = bind(&Settings {
+            listen: vec![listen],
+            redirect_http,
+            origin: String::new(),
+            origins: BTreeMap::new(),
+            limits: Limits::default(),
+            workers: 1,
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            matches!(&error, ServerError::Listen(at) if at.address == address && at.key == key)
+        );
+        let words = error.to_string();
+        let begin = format!("cannot listen on {address} (`{key}`): the address is in use");
+        assert!(words.starts_with(&begin), "{words}");
+    }
 }
 
 #[tokio::test]

@@ -128,9 +128,9 @@ pub(super) fn prove(path: &Path) -> Result<(), StoreError> {
     let mut head = [0; MAGIC.len()];
     match file.read_exact(&mut head) {
         Ok(()) if head == MAGIC => {}
-        Ok(()) => return Err(unreadable("it is no store file")),
+        Ok(()) => return Err(damaged(path, "it is no store file")),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(unreadable("it is cut short"));
+            return Err(damaged(path, "it is cut short"));
         }
         Err(error) => return Err(unreadable(&error.to_string())),
     }
@@ -144,7 +144,7 @@ pub(super) fn prove(path: &Path) -> Result<(), StoreError> {
         format_known(path, &database)
     };
     // redb may panic on a damaged file; here that is one more way to be unreadable.
-    catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(unreadable("it is damaged")))
+    catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(damaged(path, "it is damaged")))
 }
 
 /// Brings a file of an older arrangement to the present one, in one commit.
@@ -223,29 +223,33 @@ fn format_known(path: &Path, database: &Database) -> Result<(), StoreError> {
             path: path.display().to_string(),
             reason: "it belongs to another program".to_owned(),
         }),
-        Err(error) => Err(StoreError::Unreadable {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(damaged(path, &error.to_string())),
+    }
+}
+
+/// A file that is no store any more: nothing in it can be mended, so the way out is a backup.
+fn damaged(path: &Path, reason: &str) -> StoreError {
+    StoreError::Unreadable {
+        path: path.display().to_string(),
+        reason: format!(
+            "{reason}; `vestibule store restore --force BACKUP` puts a backup in its place, and keeps this file under another name"
+        ),
     }
 }
 
 /// What it means that redb could not open the file.
 pub(super) fn explain(path: &Path, error: &DatabaseError) -> StoreError {
-    let path = path.display().to_string();
+    let shown = path.display().to_string();
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StoreError::InUse { path }
+            StoreError::InUse { path: shown }
         }
         DatabaseError::Storage(StorageError::Io(io))
             if io.kind() != io::ErrorKind::UnexpectedEof
                 && io.kind() != io::ErrorKind::InvalidData =>
         {
-            StoreError::Unavailable(format!("{path}: {io}"))
+            StoreError::Unavailable(format!("{shown}: {io}"))
         }
-        other => StoreError::Unreadable {
-            path,
-            reason: other.to_string(),
-        },
+        other => damaged(path, &other.to_string()),
     }
 }

@@ -22,8 +22,8 @@ use crate::store::{
 };
 use crate::units::Secret;
 
-/// How long a start waits for the store.
-const START: Duration = Duration::from_secs(5);
+/// How long a start waits for the store: after a reboot of a machine that has both, the store may come second.
+const START: Duration = Duration::from_secs(10);
 /// How much longer than it matters a record is kept: nodes' clocks differ, and one that stands wrong must not make the store
 /// forget what others still judge. As long as any step of a clock is in doubt.
 pub(super) const SPARE: Duration = DOUBT;
@@ -39,7 +39,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects; an error when that does not succeed within some seconds. Signing keys are sealed under `master`; keys
+    /// Connects; an error when that does not succeed within ten seconds. Signing keys are sealed under `master`; keys
     /// that were sealed under one of `previous` still open. To be called within the runtime that will carry the
     /// connection.
     pub async fn open(

@@ -193,3 +193,20 @@ async fn a_part_of_a_cluster_that_is_away_is_told() {
     cluster.settled();
     until_it_works(async || store.probe().await).await;
 }
+
+#[tokio::test]
+async fn a_start_without_a_server_is_tried_for_ten_seconds() {
+    // Nobody listens there any more.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let began = Instant::now();
+    let refused = open_with(settings(&url)).await.err().unwrap();
+    assert!(
+        matches!(&refused, StoreError::Unavailable(why) if why.contains(&url)),
+        "{refused}"
+    );
+    let tried = began.elapsed();
+    assert!(tried >= Duration::from_secs(10), "{tried:?}");
+    assert!(tried < Duration::from_secs(60), "{tried:?}");
+}
