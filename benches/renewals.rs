@@ -497,7 +497,7 @@ async fn renew(sessions: &Arc<Sessions>, token: &str, used: bool) -> Outcome<Str
         }
         Renewal::Issued(..) | Renewal::Served(_) => Err("not a new generation".into()),
         Renewal::Refused(_) => Err("refused".into()),
-        Renewal::Unavailable | Renewal::ProviderSilent { .. } => {
+        Renewal::Unavailable(_) | Renewal::ProviderSilent { .. } => {
             Err("there was no answer in time".into())
         }
     }

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,7 +13,7 @@ use crate::login::problem::ProblemType;
 use crate::observe::Metrics;
 use crate::observe::metrics::Outcome;
 use crate::server::RequestBodyError;
-use crate::session::BeginError;
+use crate::session::{BeginError, RenewalTrouble};
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
@@ -23,11 +24,11 @@ pub enum GatewayError {
     #[error("upstream {0} gave no answer")]
     Upstream(String, #[source] UpstreamError),
     /// The store could not be asked or written.
-    #[error("the store does not answer")]
+    #[error("the store could not do it")]
     Store(#[source] StoreError),
-    /// A renewal was needed and the store could not answer; the cookies stay as they are.
-    #[error("a session could not be renewed: the store does not answer")]
-    RenewalUnavailable,
+    /// A renewal was needed and nothing definite could be said, mostly for want of the store; the cookies stay as they are.
+    #[error("a session could not be renewed")]
+    RenewalUnavailable(#[source] Arc<RenewalTrouble>),
     /// A renewal was needed and the provider, which had to be asked first, gave no answer; the cookies stay as they are.
     #[error("a session could not be renewed: its provider does not answer")]
     ProviderSilent {
@@ -41,7 +42,7 @@ pub enum GatewayError {
         retry_after: Duration,
     },
     /// The end of a session could not be kept.
-    #[error("the end of a session is not confirmed: the store does not answer")]
+    #[error("the end of a session is not confirmed")]
     End(#[source] StoreError),
     /// A session could not be begun.
     #[error("a session could not be begun")]
@@ -49,8 +50,8 @@ pub enum GatewayError {
     /// Too many passwords are being hashed.
     #[error("too many sign-ins at once")]
     SignInBusy,
-    /// The store could not be asked for an account.
-    #[error("an account could not be read: the store does not answer")]
+    /// The store could not be asked for an account; what it said was logged by whoever asked.
+    #[error("an account could not be read")]
     SignInUnavailable,
     /// The keys of the issuer of a bearer token could not be fetched yet.
     #[error("a bearer token cannot be judged: the keys of its issuer are not to be had")]
@@ -71,7 +72,7 @@ impl GatewayError {
     pub fn refusal(&self) -> Refusal {
         match self {
             GatewayError::Upstream(_, error) => upstream_refusal(error),
-            GatewayError::Store(_) | GatewayError::RenewalUnavailable => unavailable(
+            GatewayError::Store(_) | GatewayError::RenewalUnavailable(_) => unavailable(
                 ProblemType::StoreUnavailable,
                 "try again shortly; nothing is lost, the session's cookies stay as they are",
             ),
@@ -122,7 +123,7 @@ impl GatewayError {
             GatewayError::Upstream(_, UpstreamError::RequestBody(_)) => Outcome::Malformed,
             GatewayError::Upstream(..) => Outcome::UpstreamFailed,
             GatewayError::Store(_)
-            | GatewayError::RenewalUnavailable
+            | GatewayError::RenewalUnavailable(_)
             | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy
@@ -141,7 +142,7 @@ impl GatewayError {
                 metrics.upstream_error(name, upstream_word(error))
             }
             GatewayError::Store(_)
-            | GatewayError::RenewalUnavailable
+            | GatewayError::RenewalUnavailable(_)
             | GatewayError::End(_)
             | GatewayError::SignInUnavailable
             | GatewayError::SignInBusy

@@ -487,7 +487,7 @@ async fn renew_session(
                 SessionCookies::Untouched,
             ))
         }
-        Renewal::Unavailable => Err(GatewayError::RenewalUnavailable),
+        Renewal::Unavailable(trouble) => Err(GatewayError::RenewalUnavailable(trouble)),
         Renewal::ProviderSilent { retry_after } => {
             Err(GatewayError::ProviderSilent { retry_after })
         }

@@ -105,6 +105,7 @@ impl Observer for Reports {
                 session,
                 provider,
                 answer,
+                overdue,
             } => {
                 let checks = &self.metrics.provider_checks;
                 match answer {
@@ -113,7 +114,14 @@ impl Observer for Reports {
                     ProviderAnswer::Ended(_) => checks.add(ProviderCheck::Ended),
                     ProviderAnswer::Unknown { reason, .. } => {
                         checks.add(ProviderCheck::Unknown);
-                        tracing::warn!(%session, %provider, %reason, "a provider did not say whether a session may go on; it goes on for its grace");
+                        match overdue {
+                            false => {
+                                tracing::warn!(%session, %provider, %reason, "a provider did not say whether a session may go on; it goes on for its grace");
+                            }
+                            true => {
+                                tracing::warn!(%session, %provider, %reason, "a provider did not say whether a session may go on, whose grace is over; it is not renewed before the provider has answered");
+                            }
+                        }
                     }
                 }
             }

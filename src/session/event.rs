@@ -91,6 +91,8 @@ pub enum SessionEvent {
         provider: String,
         /// What it said.
         answer: ProviderAnswer,
+        /// Whether the session's grace was over: it is not renewed before the provider has answered.
+        overdue: bool,
     },
     /// There is a new signing key.
     KeyRotated {

@@ -111,13 +111,42 @@ pub enum Renewal {
     Served(Arc<Subject>),
     /// Definitely refused; cookies may be cleared.
     Refused(RenewalRefusal),
-    /// The store could not answer: 503 + Retry-After, cookies untouched.
-    Unavailable,
+    /// Nothing definite can be said now: 503 + Retry-After, cookies untouched.
+    Unavailable(Arc<RenewalTrouble>),
     /// The provider has to be asked first and gives no answer: 503 + Retry-After, cookies untouched.
     ProviderSilent {
         /// When to try again.
         retry_after: Duration,
     },
+}
+
+/// Why nothing definite can be said about a renewal now; for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewalTrouble {
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody could say whether the account may go on.
+    #[error(transparent)]
+    Source(#[from] SourceUnavailable),
+    /// No pair could be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// It took longer than a request waits.
+    #[error("the renewal took too long")]
+    Late,
+    /// Others changed the session each time before the renewal could be written.
+    #[error("the session is changing too fast")]
+    Contended,
+    /// The provider answered, and the store did not take the answer yet.
+    #[error("what the provider answered could not be kept yet")]
+    NotKept,
+}
+
+impl Renewal {
+    fn unavailable(trouble: impl Into<RenewalTrouble>) -> Self {
+        Renewal::Unavailable(Arc::new(trouble.into()))
+    }
 }
 
 /// Why a renewal was definitely refused.

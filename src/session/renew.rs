@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::flight::{Flight, FlightKey, Hearers, Landing, PATIENCE, Progress, Turn};
 use super::provider::{self, Consulted, Waited};
 use super::{
-    By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, SessionEvent,
-    Sessions, SourceUnavailable,
+    By, Ending, IssueError, IssuedPair, Reason, Refreshed, Renewal, RenewalRefusal, RenewalTrouble,
+    SessionEvent, Sessions, SourceUnavailable,
 };
 use crate::auth::refresh_token::RefreshClaims;
 use crate::auth::rotation::{self, Refusal, SessionRecord, Verdict};
@@ -63,15 +63,15 @@ impl Sessions {
                     return outcome.clone();
                 }
             }
-            Ok(Err(_)) | Err(_) => return Renewal::Unavailable,
+            Ok(Err(_)) | Err(_) => return Renewal::unavailable(RenewalTrouble::Late),
         }
         let landed = progress.wait_for(|progress| matches!(progress, Progress::Landed(_)));
         match tokio::time::timeout(PROVIDER_PATIENCE, landed).await {
             Ok(Ok(progress)) => match &*progress {
                 Progress::Landed(outcome) => outcome.clone(),
-                Progress::Flying | Progress::Waiting => Renewal::Unavailable,
+                Progress::Flying | Progress::Waiting => Renewal::unavailable(RenewalTrouble::Late),
             },
-            Ok(Err(_)) | Err(_) => Renewal::Unavailable,
+            Ok(Err(_)) | Err(_) => Renewal::unavailable(RenewalTrouble::Late),
         }
     }
 
@@ -131,7 +131,7 @@ impl Sessions {
         for _ in 0..ANSWERS {
             match self.take_turn(claims, client, now, hearers).await {
                 Look::Landed(outcome) => return outcome,
-                Look::Again => return Renewal::Unavailable,
+                Look::Again => return Renewal::unavailable(RenewalTrouble::Contended),
                 Look::Wait => {}
             }
             hearers.wait(PROVIDER_PATIENCE);
@@ -140,10 +140,10 @@ impl Sessions {
                 // Time has passed: windows and lives are measured from here.
                 Waited::Judge => now = self.clock.now(),
                 Waited::Silent { retry_after } => return Renewal::ProviderSilent { retry_after },
-                Waited::Unavailable => return Renewal::Unavailable,
+                Waited::Unavailable(trouble) => return Renewal::unavailable(trouble),
             }
         }
-        Renewal::Unavailable
+        Renewal::unavailable(RenewalTrouble::Late)
     }
 
     async fn take_turn(
@@ -164,11 +164,11 @@ impl Sessions {
             let stored = match self.load(&claims.session).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
-                Err(_) => return Look::Landed(Renewal::Unavailable),
+                Err(error) => return Look::Landed(Renewal::unavailable(error)),
             };
             // They were told to come again, and are judged anew when they do.
             if hearers.are_gone() {
-                return Look::Landed(Renewal::Unavailable);
+                return Look::Landed(Renewal::unavailable(RenewalTrouble::Late));
             }
             if self.revocations.concerns_record(&stored.record) {
                 return Look::Landed(self.refuse(claims, Refusal::Revoked));
@@ -205,8 +205,9 @@ impl Sessions {
                 Look::Landed(self.refuse(claims, refusal))
             }
             Verdict::Serve => {
-                let Ok(claims) = self.claims(record, generation, now) else {
-                    return Look::Landed(Renewal::Unavailable);
+                let claims = match self.claims(record, generation, now) {
+                    Ok(claims) => claims,
+                    Err(error) => return Look::Landed(Renewal::unavailable(error)),
                 };
                 self.observer.observe(&SessionEvent::Served {
                     session,
@@ -215,8 +216,9 @@ impl Sessions {
                 Look::Landed(Renewal::Served(Arc::new(Subject::new(claims))))
             }
             Verdict::Redeliver => {
-                let Ok((pair, subject)) = self.pair(record, now) else {
-                    return Look::Landed(Renewal::Unavailable);
+                let (pair, subject) = match self.pair(record, now) {
+                    Ok(issued) => issued,
+                    Err(error) => return Look::Landed(Renewal::unavailable(error)),
                 };
                 let generation = pair.generation;
                 self.observer.observe(&SessionEvent::Redelivered {
@@ -228,18 +230,18 @@ impl Sessions {
             Verdict::Replay => {
                 let next = rotation::apply(record, verdict, generation, client, windows, now);
                 let marked = match self.replace(&next, stored.revision).await {
-                    Ok(Replaced::Committed(_)) => true,
+                    Ok(Replaced::Committed(_)) => Ok(()),
                     Ok(Replaced::Conflict) => return Look::Again,
                     Ok(Replaced::Missing) => {
                         return Look::Landed(self.refuse(claims, Refusal::Unknown));
                     }
-                    Err(_) => false,
+                    Err(error) => Err(error),
                 };
-                self.end_stolen(record, generation, Some(client.addr), marked)
+                self.end_stolen(record, generation, Some(client.addr), marked.is_ok())
                     .await;
                 Look::Landed(match marked {
-                    true => Renewal::Refused(RenewalRefusal::Replay),
-                    false => Renewal::Unavailable,
+                    Ok(()) => Renewal::Refused(RenewalRefusal::Replay),
+                    Err(error) => Renewal::unavailable(error),
                 })
             }
             Verdict::Rotate | Verdict::Reissue | Verdict::Heal => {
@@ -276,7 +278,7 @@ impl Sessions {
                 let (reason, refusal) = (Reason::AccountClosed, RenewalRefusal::AccountClosed);
                 return self.close_account(claims, client, reason, refusal).await;
             }
-            Err(_) => return Look::Landed(Renewal::Unavailable),
+            Err(error) => return Look::Landed(Renewal::unavailable(error)),
         };
         let asking = match self.consult(record, now) {
             Consulted::Good => None,
@@ -295,13 +297,13 @@ impl Sessions {
         }
         let (next, pair, subject) = match self.fitting(next, record, now) {
             Ok(issued) => issued,
-            Err(_) => return Look::Landed(Renewal::Unavailable),
+            Err(error) => return Look::Landed(Renewal::unavailable(error)),
         };
         match self.replace(&next, stored.revision).await {
             Ok(Replaced::Committed(_)) => {}
             Ok(Replaced::Conflict) => return Look::Again,
             Ok(Replaced::Missing) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
-            Err(_) => return Look::Landed(Renewal::Unavailable),
+            Err(error) => return Look::Landed(Renewal::unavailable(error)),
         }
         // Ended while this was written: the end wins, nobody gets the pair.
         if self.revocations.concerns_record(&next) {
@@ -348,7 +350,7 @@ impl Sessions {
         let ending = Ending::new(reason, By::Gateway).from_request(Some(client.addr), None);
         Look::Landed(match self.end(claims.session, ending).await {
             Ok(_) => Renewal::Refused(refusal),
-            Err(_) => Renewal::Unavailable,
+            Err(error) => Renewal::unavailable(error),
         })
     }
 

@@ -110,14 +110,14 @@ impl Failure {
             Failure::Unreachable(_) | Failure::Unavailable(..) | Failure::Undiscovered => {
                 Trouble::Unreachable
             }
-            Failure::Client(_)
-            | Failure::Metadata(_)
-            | Failure::Answer(..)
+            Failure::Answer(..)
             | Failure::Token(_)
             | Failure::IdToken(_)
-            | Failure::UserinfoSubject
-            | Failure::Request(_)
-            | Failure::Seal(_) => Trouble::Unusable,
+            | Failure::UserinfoSubject => Trouble::Unusable,
+            // Nothing that people or the provider said is at fault: the next sign-in will end the same way until an operator acts.
+            Failure::Client(_) | Failure::Metadata(_) | Failure::Request(_) | Failure::Seal(_) => {
+                Trouble::OutOfOrder
+            }
             Failure::Person(PersonError::NotAllowed) => Trouble::NotAllowed,
             Failure::Person(_) => Trouble::Incomplete,
         }
@@ -213,7 +213,7 @@ mod tests {
         );
         check(
             tokens("invalid_client"),
-            Trouble::Unusable,
+            Trouble::OutOfOrder,
             "client_refused",
         );
         check(

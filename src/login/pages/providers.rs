@@ -53,6 +53,8 @@ pub enum Trouble {
     Unreachable,
     /// Its answer does not pass the checks (502).
     Unusable,
+    /// It cannot work until whoever operates the gateway has mended something (502).
+    OutOfOrder,
     /// The account is none of those that are let in (403).
     NotAllowed,
     /// The account does not say what is needed (403).
@@ -61,13 +63,14 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 8] = [
+    pub const ALL: [Trouble; 9] = [
         Trouble::Declined,
         Trouble::Expired,
         Trouble::NotThisBrowser,
         Trouble::Malformed,
         Trouble::Unreachable,
         Trouble::Unusable,
+        Trouble::OutOfOrder,
         Trouble::NotAllowed,
         Trouble::Incomplete,
     ];
@@ -80,7 +83,7 @@ impl Trouble {
             }
             Trouble::Declined | Trouble::NotAllowed | Trouble::Incomplete => StatusCode::FORBIDDEN,
             Trouble::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
-            Trouble::Unusable => StatusCode::BAD_GATEWAY,
+            Trouble::Unusable | Trouble::OutOfOrder => StatusCode::BAD_GATEWAY,
         }
     }
 }

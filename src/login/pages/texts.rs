@@ -190,6 +190,10 @@ pub(super) fn trouble(
             "Sign-in could not be checked",
             "What PROVIDER answered cannot be trusted, so you were not signed in. If it happens again, tell whoever runs this site.",
         ),
+        (Language::English, Trouble::OutOfOrder) => (
+            "Signing in is not possible right now",
+            "Signing in with PROVIDER is not possible at the moment, and trying again will not help. Whoever runs this site has to look after it; please tell them.",
+        ),
         (Language::English, Trouble::NotAllowed) => (
             "No access",
             "Your account at PROVIDER may not be used here. Use another one, or ask whoever runs this site.",
@@ -221,6 +225,10 @@ pub(super) fn trouble(
         (Language::Korean, Trouble::Unusable) => (
             "로그인을 확인할 수 없습니다",
             "PROVIDER의 응답을 신뢰할 수 없어 로그인하지 않았습니다. 문제가 계속되면 사이트 관리자에게 알려 주세요.",
+        ),
+        (Language::Korean, Trouble::OutOfOrder) => (
+            "지금은 로그인할 수 없습니다",
+            "지금은 PROVIDER 계정으로 로그인할 수 없으며, 다시 시도해도 해결되지 않습니다. 사이트 관리자가 확인해야 하니 관리자에게 알려 주세요.",
         ),
         (Language::Korean, Trouble::NotAllowed) => (
             "접근 권한이 없습니다",

@@ -119,7 +119,7 @@ labels! {
         Welcome = "welcome",
         /// It ends.
         Ended = "ended",
-        /// Nobody knows; it goes on for its grace.
+        /// Nobody knows; it goes on for its grace, while there is some left.
         Unknown = "unknown",
     }
 }

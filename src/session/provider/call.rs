@@ -61,6 +61,7 @@ impl Call {
             session: self.session,
             provider: self.record.identity.provider.clone(),
             answer: reply.answer.clone(),
+            overdue: self.is_overdue(engine.providers.talker.as_ref()),
         });
         drop(engine);
         let mut first = Some(kept);

@@ -17,7 +17,7 @@ use crate::auth::SessionId;
 use crate::auth::provider_session::{Asking, Due, due};
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
-use crate::session::Sessions;
+use crate::session::{RenewalTrouble, Sessions};
 use crate::store::{Replaced, StoreError, Stored};
 
 /// How long a request waits for a provider.
@@ -45,8 +45,8 @@ pub(in crate::session) enum Waited {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The store does not answer.
-    Unavailable,
+    /// Nothing definite can be said now.
+    Unavailable(RenewalTrouble),
 }
 
 impl Sessions {
@@ -118,7 +118,7 @@ impl Sessions {
             let (stored, due) = match self.look(&session).await {
                 Ok(Some(found)) => found,
                 Ok(None) => return Waited::Judge,
-                Err(_) => return Waited::Unavailable,
+                Err(error) => return Waited::Unavailable(error.into()),
             };
             match due {
                 Due::Nothing | Due::Background => return Waited::Judge,
@@ -138,12 +138,14 @@ impl Sessions {
                             let kept = self.ask_provider(leased, permit);
                             match tokio::time::timeout_at(until, kept).await {
                                 Ok(Ok(true)) => {}
-                                Ok(Ok(false) | Err(_)) => return Waited::Unavailable,
+                                Ok(Ok(false) | Err(_)) => {
+                                    return Waited::Unavailable(RenewalTrouble::NotKept);
+                                }
                                 Err(_) => return silent,
                             }
                         }
                         Ok(None) => {}
-                        Err(_) => return Waited::Unavailable,
+                        Err(error) => return Waited::Unavailable(error.into()),
                     }
                 }
             }

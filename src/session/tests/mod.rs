@@ -460,7 +460,7 @@ fn name(renewal: &Renewal) -> String {
         Renewal::Issued(pair, _) => format!("issued {}", pair.generation),
         Renewal::Served(_) => "served".to_owned(),
         Renewal::Refused(refusal) => format!("refused {refusal:?}"),
-        Renewal::Unavailable => "unavailable".to_owned(),
+        Renewal::Unavailable(_) => "unavailable".to_owned(),
         Renewal::ProviderSilent { .. } => "silent".to_owned(),
     }
 }

@@ -145,6 +145,26 @@ async fn r11_a_store_that_is_full() {
 }
 
 #[tokio::test]
+async fn what_a_store_said_is_in_the_log() {
+    let app = App::start().await;
+    let server = RedisServer::start();
+    let gateway = Gateway::before(&app)
+        .with_clock()
+        .store(&server.store_lines())
+        .run();
+    let bob = gateway.expired("bob").await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(bob.get("/").await.status, 503);
+    gateway
+        .until_logged(&[
+            "a session could not be renewed",
+            "OOM",
+            "used memory > 'maxmemory'",
+        ])
+        .await;
+}
+
+#[tokio::test]
 async fn r11_a_store_that_is_loading() {
     trouble(
         RedisServer::start(),

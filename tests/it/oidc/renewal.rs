@@ -508,8 +508,17 @@ async fn r10_an_outage_of_the_provider_signs_nobody_out() {
     // After check and grace they wait, and are not destroyed.
     world.later(&alice);
     let kept = alice.jar();
+    let renewed = |words: &str| world.gateway.logged(&[words]).len();
+    assert_eq!(renewed("it is not renewed before"), 0);
     for_now(&alice.get("/").await, "after the grace");
     assert_eq!(alice.jar(), kept);
+    // Asked again once the pause after the last attempt is over, and told as what it is.
+    until("the log says that nothing is renewed", async || {
+        world.clock.advance(Duration::from_secs(61));
+        for_now(&alice.get("/").await, "still after the grace");
+        (renewed("whose grace is over; it is not renewed before") > 0).then_some(())
+    })
+    .await;
     assert_ne!(kept, jar);
     // Nobody can sign in, and is told so.
     let browser = world.gateway.anon();

@@ -113,7 +113,13 @@ async fn e12_a_token_endpoint_that_misbehaves_is_bounded() {
         reply.status = 400;
         reply.body = r#"{"error":"invalid_client","error_description":"hotel"}"#.into();
     });
-    ends_in_a_page(&gateway, &rogue, "invalid_client").await;
+    let page = ends_in_a_page(&gateway, &rogue, "invalid_client")
+        .await
+        .text();
+    assert!(
+        page.contains("Whoever runs this site has to look after it"),
+        "{page}"
+    );
     gateway.until_logged(&["corp", "invalid_client"]).await;
     rogue.repent();
     gateway.anon().signed_in_by("corp", "-").await;
