@@ -153,6 +153,8 @@ pub fn run(config: Config) -> ExitCode {
             say!("vestibule: {error}");
             // What the file names and cannot be used is a fault of the configuration, like a bad key in the file.
             ExitCode::from(match error {
+                // A disk may work again; nothing else about a key mends itself.
+                StartError::MasterKey(MasterKeyError::Io { .. } | MasterKeyError::Random) => 1,
                 StartError::Tls(_) | StartError::MasterKey(_) => 2,
                 _ => 1,
             })

@@ -159,7 +159,7 @@ impl Sessions {
             // Not even a look for them: while a store hangs, each look would hold up those who wait behind it, and they would
             // become more and more.
             if hearers.are_gone() {
-                return Look::Landed(Renewal::Unavailable);
+                return Look::Landed(Renewal::unavailable(RenewalTrouble::Late));
             }
             let stored = match self.load(&claims.session).await {
                 Ok(Some(stored)) => stored,
