@@ -37,7 +37,8 @@ pub enum AuditEvent<'a> {
     },
     /// A sign-in was refused.
     SignInRefused {
-        /// The account that was tried; `None` when there is none of that name, which may have been a password.
+        /// The account that was tried, or whom a provider named; `None` when there is none of that name, which may have been
+        /// a password, and when nobody was named.
         user: Option<&'a str>,
         /// By which provider.
         provider: &'a str,

@@ -474,10 +474,10 @@ async fn renew_session(
             Ok((Decision::SignedIn(subject), SessionCookies::Issue(pair)))
         }
         Renewal::Served(subject) => Ok((Decision::SignedIn(subject), SessionCookies::Untouched)),
-        Renewal::Refused(refusal) => {
+        Renewal::Refused { refusal, user } => {
             let reason = refusal_word(refusal);
             let event = AuditEvent::RotationRefused {
-                user: None,
+                user: user.as_deref(),
                 session: claims.session,
                 reason,
             };

@@ -220,7 +220,7 @@ impl Operator {
                     .end(session, revoked())
                     .await
                     .map_err(|error| self.unconfirmed(error))?;
-                if !ended {
+                if ended.is_none() {
                     return Err(Failure::NoSession);
                 }
                 Response::Ended { sessions: 1 }

@@ -57,8 +57,10 @@ impl Default for Settings {
 pub enum Attempt {
     /// The password is right.
     SignedIn(Identity),
-    /// Unknown name, wrong password, or blocked: nobody learns which.
+    /// Unknown name or wrong password: nobody learns which.
     Wrong,
+    /// The right password of a blocked account. Only the audit stream may tell it from [`Attempt::Wrong`].
+    Blocked,
     /// Too many attempts (429).
     Throttled {
         /// When to try again.
@@ -144,13 +146,14 @@ impl Local {
             return Attempt::Busy;
         };
         match self.check(&name, password, turn).await {
-            Ok(Some(account)) => {
+            Ok(Checked::Good(account)) => {
                 // Waiting for a turn may have taken a while.
                 let now = self.clock.now();
                 self.throttle.succeeded(admission, now);
-                Attempt::SignedIn(identity(account, now))
+                Attempt::SignedIn(identity(*account, now))
             }
-            Ok(None) => Attempt::Wrong,
+            Ok(Checked::Blocked) => Attempt::Blocked,
+            Ok(Checked::Wrong) => Attempt::Wrong,
             Err(error) => {
                 self.throttle.forgiven(admission);
                 tracing::error!(%error, "accounts cannot be read");
@@ -176,13 +179,13 @@ impl Local {
             .ok()
     }
 
-    /// The account when the password is its own and it may sign in.
+    /// What name and password come to.
     async fn check(
         &self,
         name: &str,
         password: &Secret,
         turn: OwnedSemaphorePermit,
-    ) -> Result<Option<Account>, StoreError> {
+    ) -> Result<Checked, StoreError> {
         let account = self.store.account(name).await?.map(|stored| stored.record);
         let hash = account
             .as_ref()
@@ -195,17 +198,32 @@ impl Local {
         })
         .await
         .unwrap_or(false);
-        let Some(account) = account.filter(|account| matches && !account.blocked) else {
-            return Ok(None);
+        let Some(account) = account.filter(|_| matches) else {
+            return Ok(Checked::Wrong);
         };
+        if account.blocked {
+            return Ok(Checked::Blocked);
+        }
         // Read again: what was changed while the hash ran is obeyed, above all a block.
         let current = self.store.account(name).await?.map(|stored| stored.record);
-        Ok(current.filter(|current| {
-            !current.blocked
-                && current.password_hash == account.password_hash
+        let same = |current: &Account| {
+            current.password_hash == account.password_hash
                 && current.created_at == account.created_at
-        }))
+        };
+        Ok(match current.filter(same) {
+            Some(current) if current.blocked => Checked::Blocked,
+            Some(current) => Checked::Good(Box::new(current)),
+            None => Checked::Wrong,
+        })
     }
+}
+
+/// What a name and a password come to.
+enum Checked {
+    Good(Box<Account>),
+    /// The right password, of an account that may not sign in.
+    Blocked,
+    Wrong,
 }
 
 /// Whether the password makes this hash; costs the same whether it does or not.
@@ -452,7 +470,6 @@ mod tests {
             ("alice", ""),
             ("alice", "Correct horse"),
             ("nobody", "correct horse"),
-            ("bob", "battery staple"),
             ("bob", "wrong"),
             ("", "correct horse"),
             (&"a".repeat(MAX_USERNAME + 1), "correct horse"),
@@ -465,6 +482,8 @@ mod tests {
                 "{user:?}"
             );
         }
+        let blocked = house.attempt("bob", "battery staple").await;
+        assert_eq!(blocked, Attempt::Blocked);
     }
 
     #[tokio::test]

@@ -20,12 +20,12 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 const TRIES: usize = 64;
 
 impl Sessions {
-    /// Ends one session; whether it was live.
+    /// Ends one session; whose it was, if it was live.
     pub async fn end(
         self: &Arc<Self>,
         session: SessionId,
         ending: Ending,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Identity>, StoreError> {
         let sessions = Arc::clone(self);
         self.detached(async move {
             let at = sessions.clock.now();
@@ -90,7 +90,7 @@ impl Sessions {
         &self,
         session: SessionId,
         ending: Ending,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Identity>, StoreError> {
         let now = self.clock.now();
         let (closed, live) = tokio::join!(self.close(session, now), self.mark(session, now));
         // What is marked is over, even if not all nodes could be told.
@@ -105,7 +105,7 @@ impl Sessions {
         &self,
         session: SessionId,
         ending: Ending,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Identity>, StoreError> {
         let now = self.clock.now();
         self.close(session, now).await?;
         let live = self.mark(session, now).await;
@@ -117,7 +117,7 @@ impl Sessions {
         session: SessionId,
         marked: Result<Option<Identity>, StoreError>,
         ending: Ending,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Identity>, StoreError> {
         let live = marked?;
         if let Some(identity) = &live {
             self.observer.observe(&SessionEvent::Revoked {
@@ -127,7 +127,7 @@ impl Sessions {
                 ending,
             });
         }
-        Ok(live.is_some())
+        Ok(live)
     }
 
     /// Ends a session's access tokens and streams; its record is the caller's.

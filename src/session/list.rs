@@ -58,7 +58,7 @@ impl Sessions {
                 .iter()
                 .map(|session| self.end(*session, ending.clone()));
             for end in futures_util::future::join_all(ends).await {
-                ended += usize::from(end?);
+                ended += usize::from(end?.is_some());
             }
         }
         Ok(ended)

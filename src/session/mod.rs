@@ -110,7 +110,12 @@ pub enum Renewal {
     /// This request is served; no cookie.
     Served(Arc<Subject>),
     /// Definitely refused; cookies may be cleared.
-    Refused(RenewalRefusal),
+    Refused {
+        /// Why.
+        refusal: RenewalRefusal,
+        /// Whose session it is, where its record was read.
+        user: Option<Arc<str>>,
+    },
     /// Nothing definite can be said now: 503 + Retry-After, cookies untouched.
     Unavailable(Arc<RenewalTrouble>),
     /// The provider has to be asked first and gives no answer: 503 + Retry-After, cookies untouched.

@@ -52,7 +52,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Renewal {
         if self.revocations.concerns_session(&claims.session) {
-            return self.refuse(claims, Refusal::Revoked);
+            return self.refuse(claims, Refusal::Revoked, None);
         }
         let mut flight = self.flight(claims, client, now);
         let progress = &mut flight.progress;
@@ -163,7 +163,7 @@ impl Sessions {
             }
             let stored = match self.load(&claims.session).await {
                 Ok(Some(stored)) => stored,
-                Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
+                Ok(None) => return Look::Landed(self.refuse(claims, Refusal::Unknown, None)),
                 Err(error) => return Look::Landed(Renewal::unavailable(error)),
             };
             // They were told to come again, and are judged anew when they do.
@@ -171,7 +171,8 @@ impl Sessions {
                 return Look::Landed(Renewal::unavailable(RenewalTrouble::Late));
             }
             if self.revocations.concerns_record(&stored.record) {
-                return Look::Landed(self.refuse(claims, Refusal::Revoked));
+                let record = Some(&stored.record);
+                return Look::Landed(self.refuse(claims, Refusal::Revoked, record));
             }
             match self.judge(&stored, claims, client, now).await {
                 Look::Again => {}
@@ -202,7 +203,7 @@ impl Sessions {
         match verdict {
             Verdict::Refuse(refusal) => {
                 self.tell_again(record, now).await;
-                Look::Landed(self.refuse(claims, refusal))
+                Look::Landed(self.refuse(claims, refusal, Some(record)))
             }
             Verdict::Serve => {
                 let claims = match self.claims(record, generation, now) {
@@ -233,14 +234,15 @@ impl Sessions {
                     Ok(Replaced::Committed(_)) => Ok(()),
                     Ok(Replaced::Conflict) => return Look::Again,
                     Ok(Replaced::Missing) => {
-                        return Look::Landed(self.refuse(claims, Refusal::Unknown));
+                        let record = Some(record);
+                        return Look::Landed(self.refuse(claims, Refusal::Unknown, record));
                     }
                     Err(error) => Err(error),
                 };
                 self.end_stolen(record, generation, Some(client.addr), marked.is_ok())
                     .await;
                 Look::Landed(match marked {
-                    Ok(()) => Renewal::Refused(RenewalRefusal::Replay),
+                    Ok(()) => refused(RenewalRefusal::Replay, Some(record)),
                     Err(error) => Renewal::unavailable(error),
                 })
             }
@@ -276,7 +278,7 @@ impl Sessions {
             Ok(Refreshed::Identity(identity)) => *identity,
             Ok(Refreshed::Closed) => {
                 let (reason, refusal) = (Reason::AccountClosed, RenewalRefusal::AccountClosed);
-                return self.close_account(claims, client, reason, refusal).await;
+                return self.close_account(record, client, reason, refusal).await;
             }
             Err(error) => return Look::Landed(Renewal::unavailable(error)),
         };
@@ -286,7 +288,7 @@ impl Sessions {
             Consulted::Wait => return Look::Wait,
             Consulted::Gone => {
                 let (reason, refusal) = (Reason::ProviderGone, RenewalRefusal::ProviderGone);
-                return self.close_account(claims, client, reason, refusal).await;
+                return self.close_account(record, client, reason, refusal).await;
             }
         };
         let windows = &self.settings.windows;
@@ -302,12 +304,14 @@ impl Sessions {
         match self.replace(&next, stored.revision).await {
             Ok(Replaced::Committed(_)) => {}
             Ok(Replaced::Conflict) => return Look::Again,
-            Ok(Replaced::Missing) => return Look::Landed(self.refuse(claims, Refusal::Unknown)),
+            Ok(Replaced::Missing) => {
+                return Look::Landed(self.refuse(claims, Refusal::Unknown, Some(record)));
+            }
             Err(error) => return Look::Landed(Renewal::unavailable(error)),
         }
         // Ended while this was written: the end wins, nobody gets the pair.
         if self.revocations.concerns_record(&next) {
-            return Look::Landed(self.refuse(claims, Refusal::Revoked));
+            return Look::Landed(self.refuse(claims, Refusal::Revoked, Some(record)));
         }
         let (session, generation) = (next.id, next.lineage.newest);
         self.observer.observe(&match verdict {
@@ -342,14 +346,14 @@ impl Sessions {
     /// Ends a session for whose person nobody vouches any more.
     async fn close_account(
         self: &Arc<Self>,
-        claims: RefreshClaims,
+        record: &SessionRecord,
         client: &Client,
         reason: Reason,
         refusal: RenewalRefusal,
     ) -> Look {
         let ending = Ending::new(reason, By::Gateway).from_request(Some(client.addr), None);
-        Look::Landed(match self.end(claims.session, ending).await {
-            Ok(_) => Renewal::Refused(refusal),
+        Look::Landed(match self.end(record.id, ending).await {
+            Ok(_) => refused(refusal, Some(record)),
             Err(error) => Renewal::unavailable(error),
         })
     }
@@ -376,12 +380,24 @@ impl Sessions {
         }
     }
 
-    fn refuse(&self, claims: RefreshClaims, refusal: Refusal) -> Renewal {
+    fn refuse(
+        &self,
+        claims: RefreshClaims,
+        refusal: Refusal,
+        record: Option<&SessionRecord>,
+    ) -> Renewal {
         self.observer.observe(&SessionEvent::Refused {
             session: claims.session,
             generation: claims.generation,
             refusal,
         });
-        Renewal::Refused(RenewalRefusal::Rule(refusal))
+        refused(RenewalRefusal::Rule(refusal), record)
+    }
+}
+
+fn refused(refusal: RenewalRefusal, record: Option<&SessionRecord>) -> Renewal {
+    Renewal::Refused {
+        refusal,
+        user: record.map(|record| record.identity.user.as_str().into()),
     }
 }

@@ -191,6 +191,30 @@ async fn a_password_typed_as_a_name_is_nowhere_in_the_logs() {
 }
 
 #[tokio::test]
+async fn only_the_audit_stream_tells_a_blocked_account_and_only_by_its_password() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    done(&gateway.command(&["user", "block", "bob"]));
+    let bob = gateway.anon();
+    let pages: Vec<String> = [
+        bob.sign_in("bob", "wrong", "/").await,
+        bob.sign_in("bob", PASSWORD, "/").await,
+    ]
+    .into_iter()
+    .map(|answer| {
+        assert_eq!(answer.status, 401);
+        answer.text()
+    })
+    .collect();
+    assert_eq!(pages[0], pages[1]);
+    let refused =
+        |reason: &str| format!("\"user\":\"bob\",\"provider\":\"local\",\"reason\":\"{reason}\"");
+    let (wrong, blocked) = (refused("wrong name or password"), refused("blocked"));
+    gateway.until_logged(&["sign_in_refused", &wrong]).await;
+    gateway.until_logged(&["sign_in_refused", &blocked]).await;
+}
+
+#[tokio::test]
 async fn an_account_with_too_many_groups_is_told_so_when_it_signs_in() {
     let app = App::start().await;
     let gateway = Gateway::before(&app).run();

@@ -72,7 +72,7 @@ async fn the_audit_stream_tells_who_came_and_who_was_refused() {
         .await;
     alice.sign_out().await;
     gateway
-        .until_logged(&["audit", "signed_out", &session])
+        .until_logged(&["audit", "signed_out", "\"user\":\"alice\"", &session])
         .await;
     let events: Vec<(String, String)> = lines(&gateway, "audit")
         .into_iter()

@@ -239,7 +239,7 @@ fn failed(
         "nobody was signed in"
     );
     let event = AuditEvent::SignInRefused {
-        user: None,
+        user: failure.user(),
         provider: &settings.name,
         reason: word,
     };

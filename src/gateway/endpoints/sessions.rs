@@ -117,7 +117,8 @@ pub(super) async fn end_one(
             .sessions
             .end(session, present.ends_another(context))
             .await
-            .map_err(GatewayError::End)?,
+            .map_err(GatewayError::End)?
+            .is_some(),
         None => false,
     };
     let mut response = match (asked.person(), ended) {

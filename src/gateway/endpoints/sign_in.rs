@@ -103,6 +103,8 @@ pub(super) async fn sign_in(
     let identity = match attempt {
         Attempt::SignedIn(identity) => identity,
         Attempt::Wrong => return refused("wrong name or password", SignInError::Wrong).await,
+        // Only operators learn it, and only when the password was right.
+        Attempt::Blocked => return refused("blocked", SignInError::Wrong).await,
         Attempt::Throttled { retry_after } => {
             return refused("too many attempts", SignInError::Throttled { retry_after }).await;
         }
@@ -179,7 +181,7 @@ fn buttons<'a>(context: &Context<'a>) -> Vec<Button<'a>> {
 fn outcome(attempt: &Attempt) -> SignInOutcome {
     match attempt {
         Attempt::SignedIn(_) => SignInOutcome::SignedIn,
-        Attempt::Wrong => SignInOutcome::Wrong,
+        Attempt::Wrong | Attempt::Blocked => SignInOutcome::Wrong,
         Attempt::Throttled { .. } => SignInOutcome::Throttled,
         Attempt::Busy => SignInOutcome::Busy,
         Attempt::Unavailable => SignInOutcome::Unavailable,

@@ -74,12 +74,14 @@ pub(super) async fn end(
     session: SessionId,
     user: Option<&str>,
 ) -> Result<(), GatewayError> {
-    context
+    let ended = context
         .app
         .sessions
         .end(session, ending(context, Reason::SignedOut))
         .await
         .map_err(GatewayError::End)?;
+    let ended = ended.as_ref().map(|identity| identity.user.as_str());
+    let user = user.or(ended);
     let event = AuditEvent::SignedOut { user, session };
     context.app.audit.record_for(&event, context.cause());
     Ok(())

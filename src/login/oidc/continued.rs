@@ -68,7 +68,7 @@ pub fn read(
             return Err(PersonError::UnverifiedUser);
         }
     }
-    admitted(settings, identity)
+    admitted(settings, claims, identity)
 }
 
 /// Whether an address counts: the former one unless somebody denies it, another one as at a sign-in.
@@ -197,14 +197,16 @@ mod tests {
             r#"{"sub":"s1","groups":["x"]}"#,
             r#"{"sub":"s1","groups":null}"#,
         ] {
-            assert_eq!(read_one(&settings, gone), Err(PersonError::NotAllowed));
+            let refused = read_one(&settings, gone);
+            assert!(matches!(refused, Err(PersonError::NotAllowed(_))));
         }
         settings.allow = Allow {
             email_domains: vec!["example.com".to_owned()],
             ..Allow::default()
         };
         let denied = r#"{"sub":"s1","email_verified":false}"#;
-        assert_eq!(read_one(&settings, denied), Err(PersonError::NotAllowed));
+        let refused = read_one(&settings, denied);
+        assert!(matches!(refused, Err(PersonError::NotAllowed(_))));
     }
 
     #[test]
@@ -267,7 +269,7 @@ mod tests {
         let again = |json: &str| read_both(&settings, json, None, NoGroups::Gone);
         assert_eq!(again(r#"{"sub":"s2","name":"Ada"}"#).unwrap().user, "s1");
         let renamed = again(r#"{"sub":"s2","preferred_username":"eve"}"#);
-        assert_eq!(renamed, Err(PersonError::NotAllowed));
+        assert!(matches!(renamed, Err(PersonError::NotAllowed(_))));
         // Also where it is an address, which must not be denied then.
         settings.claims.map.user = settings.claims.map.email.clone();
         let again = |json: &str| read_both(&settings, json, None, NoGroups::Gone);

@@ -118,7 +118,7 @@ impl Failure {
             Failure::Client(_) | Failure::Metadata(_) | Failure::Request(_) | Failure::Seal(_) => {
                 Trouble::OutOfOrder
             }
-            Failure::Person(PersonError::NotAllowed) => Trouble::NotAllowed,
+            Failure::Person(PersonError::NotAllowed(_)) => Trouble::NotAllowed,
             Failure::Person(_) => Trouble::Incomplete,
         }
     }
@@ -130,6 +130,14 @@ impl Failure {
                 Some(words) => format!("{words} ({})", error.code),
                 None => error.code.clone(),
             }),
+            _ => None,
+        }
+    }
+
+    /// Who it was, by the name that they would have had here; known only where `allow` refused them.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Failure::Person(PersonError::NotAllowed(refused)) => Some(&refused.user),
             _ => None,
         }
     }
@@ -152,7 +160,7 @@ impl Failure {
                 "answer_unusable"
             }
             Failure::Token(_) | Failure::IdToken(_) => "id_token_refused",
-            Failure::Person(PersonError::NotAllowed) => "not_allowed",
+            Failure::Person(PersonError::NotAllowed(_)) => "not_allowed",
             Failure::Person(_) => "account_unusable",
             Failure::Request(_) | Failure::Seal(_) => "gateway_fault",
         }
@@ -177,6 +185,7 @@ fn is_passing(error: &ProviderError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::person;
     use super::*;
 
     fn said(code: &str) -> ProviderError {
@@ -227,7 +236,10 @@ mod tests {
             "answer_unusable",
         );
         check(
-            Failure::Person(PersonError::NotAllowed),
+            Failure::Person(PersonError::NotAllowed(person::Refused {
+                user: "bob".to_owned(),
+                no_groups: None,
+            })),
             Trouble::NotAllowed,
             "not_allowed",
         );

@@ -37,8 +37,28 @@ pub enum PersonError {
     )]
     UnverifiedUser,
     /// None of those that `allow` names.
-    #[error("`allow` admits neither their groups, user nor verified e-mail address")]
-    NotAllowed,
+    #[error("`allow` admits neither their groups, user nor verified e-mail address{}", NothingOfGroups(.0))]
+    NotAllowed(Refused),
+}
+
+/// Somebody who is known, and not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Who it is, by `claims.user`; an e-mail address only if it is verified.
+    pub user: String,
+    /// The claim that `claims.groups` names, where `allow` asks for groups and nothing is known of them.
+    pub no_groups: Option<String>,
+}
+
+struct NothingOfGroups<'a>(&'a Refused);
+
+impl std::fmt::Display for NothingOfGroups<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0.no_groups {
+            Some(claim) => write!(f, "; the claim {claim:?} (for groups) is missing"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads an account. `claims` are the ID token's, completed by userinfo; `sources` are both of them by themselves, because an
@@ -62,7 +82,7 @@ pub fn read(
             return Err(PersonError::UnverifiedUser);
         }
     }
-    let identity = admitted(settings, identity)?;
+    let identity = admitted(settings, claims, identity)?;
     Ok(Person { identity, subject })
 }
 
@@ -80,13 +100,21 @@ pub(super) fn identity(
     })
 }
 
-/// Somebody whom `allow` lets in, with the groups that a session keeps; their address has been found to be verified.
+/// Somebody whom `allow` lets in, with the groups that a session keeps; their address has been found to be verified. `claims` are
+/// what was said.
 pub(super) fn admitted(
     settings: &Settings,
+    claims: &ClaimSet,
     mut identity: Identity,
 ) -> Result<Identity, PersonError> {
-    if !admits(&settings.allow, &identity) {
-        return Err(PersonError::NotAllowed);
+    let allow = &settings.allow;
+    if !admits(allow, &identity) {
+        let path = &settings.claims.map.groups;
+        let is_silent = identity.groups.is_empty() && !claims.has_at(path);
+        return Err(PersonError::NotAllowed(Refused {
+            user: identity.user,
+            no_groups: (is_silent && !allow.groups.is_empty()).then(|| path.to_string()),
+        }));
     }
     // Some people are in hundreds of groups, and a cookie has 4 KiB.
     if let Some(useful) = &settings.useful_groups {
@@ -372,6 +400,40 @@ mod tests {
             r#"{"sub":"s1","email":"bo@example.org","email_verified":false}"#,
             false,
         );
+    }
+
+    #[test]
+    fn a_refusal_says_who_it_was_and_whether_nothing_was_said_of_groups() {
+        let refused = |allow: Allow, json: &str| {
+            let mut settings = openid();
+            settings.allow = allow;
+            match read_one(&settings, json).unwrap_err() {
+                PersonError::NotAllowed(refused) => refused,
+                other => panic!("{other}"),
+            }
+        };
+        let groups = Allow {
+            groups: vec!["staff".to_owned()],
+            ..Allow::default()
+        };
+        let silent = refused(groups.clone(), r#"{"sub":"s1"}"#);
+        assert_eq!(silent.user, "s1");
+        let words = PersonError::NotAllowed(silent).to_string();
+        assert!(
+            words.ends_with("; the claim \"groups\" (for groups) is missing"),
+            "{words}"
+        );
+        for said in [
+            r#"{"sub":"s1","groups":[]}"#,
+            r#"{"sub":"s1","groups":["a"]}"#,
+        ] {
+            assert_eq!(refused(groups.clone(), said).no_groups, None, "{said}");
+        }
+        let users = Allow {
+            users: vec!["s2".to_owned()],
+            ..Allow::default()
+        };
+        assert_eq!(refused(users, r#"{"sub":"s1"}"#).no_groups, None);
     }
 
     #[test]

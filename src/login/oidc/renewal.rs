@@ -95,7 +95,7 @@ async fn about(
         Ok(Some(identity)) => ProviderAnswer::Welcome(Box::new(taken_over(question, identity))),
         Ok(None) => ProviderAnswer::Welcome(Box::new(question.identity.clone())),
         // Both are refused at a sign-in, and the provider has left no doubt.
-        Err(Failure::Person(PersonError::NotAllowed | PersonError::UnverifiedUser)) => {
+        Err(Failure::Person(PersonError::NotAllowed(_) | PersonError::UnverifiedUser)) => {
             ProviderAnswer::Ended(ProviderEnd::NotAllowed)
         }
         Err(Failure::IdToken(IdTokenError::Subject) | Failure::UserinfoSubject) => {

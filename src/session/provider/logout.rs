@@ -76,7 +76,7 @@ impl Sessions {
                 self.detached(async move { sessions.end_surely(session, ending).await })
             });
             for end in futures_util::future::join_all(ends).await {
-                ended += usize::from(end?);
+                ended += usize::from(end?.is_some());
             }
         }
         Ok(ended)

@@ -459,7 +459,7 @@ fn name(renewal: &Renewal) -> String {
     match renewal {
         Renewal::Issued(pair, _) => format!("issued {}", pair.generation),
         Renewal::Served(_) => "served".to_owned(),
-        Renewal::Refused(refusal) => format!("refused {refusal:?}"),
+        Renewal::Refused { refusal, .. } => format!("refused {refusal:?}"),
         Renewal::Unavailable(_) => "unavailable".to_owned(),
         Renewal::ProviderSilent { .. } => "silent".to_owned(),
     }

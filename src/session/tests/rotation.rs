@@ -120,7 +120,9 @@ async fn i12_the_absolute_lifetime_is_never_extended() {
         bench.check(&pair),
         AccessFinding::Bad(TokenError::Expired)
     ));
-    assert_eq!(name(&bench.renew(&pair).await), refused(Refusal::Expired));
+    let over = bench.renew(&pair).await;
+    assert_eq!(name(&over), refused(Refusal::Expired));
+    assert!(matches!(over, Renewal::Refused { user: Some(user), .. } if &*user == "alice"));
 }
 
 #[tokio::test]

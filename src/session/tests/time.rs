@@ -58,7 +58,10 @@ async fn sessions_that_were_ended_by_a_clock_ahead_do_not_lock_their_owner_out()
     bench.sessions.time_was_set_back().await;
     assert!(matches!(
         bench.renew(&ended).await,
-        Renewal::Refused(RenewalRefusal::Rule(Refusal::Revoked))
+        Renewal::Refused {
+            refusal: RenewalRefusal::Rule(Refusal::Revoked),
+            ..
+        }
     ));
     bench.clock.advance(seconds(1));
     let again = bench.begin().await;

@@ -64,9 +64,19 @@ async fn allow_lets_in_whom_it_names_and_an_unverified_address_is_none() {
     by_domain
         .until_logged(&["audit", "sign_in_refused", "not_allowed"])
         .await;
+    // Nobody verified that address, so no log has it.
+    assert!(by_domain.logged(&["mallory@"]).is_empty());
     let by_group = gateway("{ groups = [\"staff\"] }");
     check(&by_group, "alice", 303).await;
     check(&by_group, "bob", 403).await;
+    by_group
+        .until_logged(&[
+            "audit",
+            "sign_in_refused",
+            "not_allowed",
+            "\"user\":\"bob\"",
+        ])
+        .await;
     // Who is in by a group: still no address that nobody verified, in no header.
     check(&by_group, "mallory", 303).await;
     let mallory = by_group.anon().signed_in_by("corp", "mallory").await;
