@@ -496,7 +496,7 @@ async fn renew(sessions: &Arc<Sessions>, token: &str, used: bool) -> Outcome<Str
             Ok(pair.refresh.clone())
         }
         Renewal::Issued(..) | Renewal::Served(_) => Err("not a new generation".into()),
-        Renewal::Refused(_) => Err("refused".into()),
+        Renewal::Refused { .. } => Err("refused".into()),
         Renewal::Unavailable(_) | Renewal::ProviderSilent { .. } => {
             Err("there was no answer in time".into())
         }

@@ -10,7 +10,9 @@ use super::Show;
 use crate::admin::Readiness;
 use crate::audit::{Audit, AuditEvent, Cause};
 use crate::bearer::Bearers;
-use crate::external::{self, ExternalEvent};
+use crate::external::{self, External, ExternalEvent};
+use crate::issuer;
+use crate::login::oidc::Providers;
 use crate::observe::metrics::{ProviderCheck, RenewalOutcome};
 use crate::observe::{Metrics, say};
 use crate::session::{Observer, ProviderAnswer, SessionEvent, Sessions};
@@ -183,10 +185,31 @@ pub(super) fn refresh_bearers(metrics: &Metrics, bearers: &Bearers) {
     metrics.bearer_tokens_remembered.set(remembered);
     for (issuer, stats) in bearers.issuers() {
         if let Some(stats) = stats {
-            let fetches = (stats.succeeded, stats.failed);
-            metrics.issuer(issuer, stats.keys, stats.age, fetches);
+            refresh_issuer(metrics, ["bearer", issuer], stats);
         }
     }
+}
+
+/// The keys of those who sign people in.
+pub(super) fn refresh_providers(metrics: &Metrics, providers: &Providers) {
+    for provider in providers.all() {
+        if let Some(keys) = provider.keys() {
+            let table = format!("login.oidc.{}", provider.settings().name);
+            refresh_issuer(metrics, [&table, keys.issuer()], keys.stats());
+        }
+    }
+}
+
+/// The keys of the service of `[external]`, where they are fetched.
+pub(super) fn refresh_external(metrics: &Metrics, external: &External) {
+    if let Some((issuer, stats)) = external.fetched_keys() {
+        refresh_issuer(metrics, ["external", issuer], stats);
+    }
+}
+
+fn refresh_issuer(metrics: &Metrics, names: [&str; 2], stats: issuer::Stats) {
+    let fetches = (stats.succeeded, stats.failed);
+    metrics.issuer(names, stats.keys, stats.age, fetches);
 }
 
 /// `/ready`: the store answers, revocations arrive, and the gateway is not draining.

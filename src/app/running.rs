@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -140,12 +140,20 @@ impl Running {
             }
         };
         let counted = (Arc::downgrade(&sessions), bearers.clone());
+        let others = (
+            Arc::clone(&providers),
+            external.as_ref().map(Arc::downgrade),
+        );
         metrics.before_scrape(move |metrics| {
             if let Some(sessions) = counted.0.upgrade() {
                 reports::refresh(metrics, &sessions);
             }
             if let Some(bearers) = &counted.1 {
                 reports::refresh_bearers(metrics, bearers);
+            }
+            reports::refresh_providers(metrics, &others.0);
+            if let Some(external) = others.1.as_ref().and_then(Weak::upgrade) {
+                reports::refresh_external(metrics, &external);
             }
         });
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Running;
 use crate::config::Config;
+use crate::external;
 use crate::observe::say;
 use crate::server::tls;
 use crate::store;
@@ -28,12 +29,15 @@ impl Summary {
                 format!("tls       {} from files", count(files.len(), "certificate"))
             }
         });
-        lines.push(format!(
-            "sessions  access token {}, ends after {} unused, {} in any case",
-            format_duration(config.session.access_ttl),
-            format_duration(config.session.windows.idle_ttl),
-            format_duration(config.session.absolute_ttl),
-        ));
+        lines.push(match &config.external {
+            None => format!(
+                "sessions  access token {}, ends after {} unused, {} in any case",
+                format_duration(config.session.access_ttl),
+                format_duration(config.session.windows.idle_ttl),
+                format_duration(config.session.absolute_ttl),
+            ),
+            Some(external) => of_service(&external.settings),
+        });
         lines.push(match &config.store.kind {
             store::Kind::Embedded => format!("store     embedded, {}", config.store.path.display()),
             store::Kind::Redis(settings) => format!("store     shared, {}", settings.address),
@@ -53,10 +57,19 @@ impl Summary {
             let page = &external.settings.login_url;
             ways.push(format!("by a service of yours, at {page}"));
         }
-        lines.push(match ways.is_empty() {
-            false => format!("sign-in   {}", ways.join(", ")),
-            true => "sign-in   none configured: only public routes can be used".to_owned(),
+        let bearers = config.bearers.iter().map(|one| one.issuer.as_str());
+        let bearers = bearers.collect::<Vec<_>>().join(", ");
+        lines.push(match (ways.is_empty(), bearers.is_empty()) {
+            (false, _) => format!("sign-in   {}", ways.join(", ")),
+            (true, true) => "sign-in   none configured: only public routes can be used".to_owned(),
+            (true, false) => {
+                "sign-in   none configured: public routes, and the others with a bearer token"
+                    .to_owned()
+            }
         });
+        if !bearers.is_empty() {
+            lines.push(format!("bearer    tokens of {bearers}"));
+        }
         for route in &config.routes {
             // `config::load` has checked that each route's upstream exists.
             let upstream = config
@@ -102,4 +115,17 @@ impl Summary {
             );
         }
     }
+}
+
+/// How long what a service of the deployer's issues counts here.
+fn of_service(settings: &external::Settings) -> String {
+    let life = format_duration(settings.max_access_life);
+    let renewal = match settings.refresh {
+        Some(_) => {
+            let grace = format_duration(settings.replay_grace);
+            format!("renewed there; an outcome is remembered for {grace}")
+        }
+        None => "not renewed here".to_owned(),
+    };
+    format!("sessions  the service's own: access token as it says, {life} at most, {renewal}")
 }

@@ -64,12 +64,17 @@ impl Allow {
         let missed = self.names_people() && !self.admits(subject.identity());
         match subject.scopes() {
             _ if missed => Admission::NotAdmitted,
-            None if !self.names_people() && !self.scopes.is_empty() => Admission::NotAdmitted,
+            None if self.scopes_alone().is_some() => Admission::NotAdmitted,
             Some(scopes) if !self.scopes.is_empty() && !self.shares(scopes) => {
                 Admission::InsufficientScope
             }
             _ => Admission::Admitted,
         }
+    }
+
+    /// The scopes, where nobody is named beside them: no session is admitted then.
+    pub fn scopes_alone(&self) -> Option<&[String]> {
+        (!self.scopes.is_empty() && !self.names_people()).then_some(&self.scopes)
     }
 
     fn shares(&self, scopes: &[String]) -> bool {

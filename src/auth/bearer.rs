@@ -57,6 +57,7 @@ impl BearerRefusal {
                 E::Audience => "the token is not meant for this audience",
                 E::Expired => "the token expired",
                 E::NotYetValid => "the token is not valid yet",
+                E::Backwards => "the token expires before it is issued",
                 E::Lifetime => "the token lives longer than is accepted",
                 E::Bound => "the token is bound to a key, which is not checked here",
                 E::Claim(_) => "a claim is missing or malformed",

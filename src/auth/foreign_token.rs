@@ -90,6 +90,9 @@ pub enum ForeignTokenError {
     /// `nbf` or `iat` in the future.
     #[error("not valid yet (nbf, iat)")]
     NotYetValid,
+    /// `exp` is not after `iat`.
+    #[error("expires before it is issued (exp, iat)")]
+    Backwards,
     /// Lives longer than is believed.
     #[error("its lifetime is longer than configured")]
     Lifetime,
@@ -265,7 +268,7 @@ fn judge(
 
     let began = issued_at.unwrap_or(now);
     if issued_at.is_some_and(|iat| expires_at <= iat) {
-        return Err(E::Claim("exp"));
+        return Err(E::Backwards);
     }
     if expires_at > began.plus(expect.max_lifetime) {
         return Err(E::Lifetime);

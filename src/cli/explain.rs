@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::ConfigFile;
 use asker::Options;
+pub(super) use asker::logins;
 use outcome::explain;
 
 /// Explain what would happen to a request: which route, which rule, which headers the app would see

@@ -2,8 +2,13 @@
 //! here and now. Must not judge what this gateway issues itself: only a running one knows its keys and its sessions.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::operate::{OperateError, runtime};
+use crate::auth::claims::{ClaimMap, ClaimPath, ClaimSet};
 use crate::auth::foreign_keys::ForeignKeys;
 use crate::auth::foreign_token::{ForeignTokenError, UnverifiedIssuer};
 use crate::auth::{Identity, Subject};
@@ -12,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::external::{self, CheckError, KeySource};
 use crate::outbound::Outbound;
+use crate::units::format_duration;
 
 /// Whose a token is, by its own word, and what it is worth there.
 #[derive(Debug)]
@@ -66,8 +72,10 @@ impl Judged {
                     false => format!("with the scopes {scopes}"),
                 };
                 let (issuer, user) = (issuer.unwrap_or_default(), &subject.identity().user);
+                let of_it = config.bearers.iter().find(|one| one.issuer == issuer);
+                let note = of_it.and_then(|one| without_address(token, &one.claims, subject));
                 let words = format!("a bearer token of {issuer} for the user {user}, {with}");
-                (true, words)
+                (true, self::with(words, note))
             }
             Judged::Bearer(Err(why)) => {
                 let issuer = issuer.unwrap_or_default();
@@ -75,7 +83,9 @@ impl Judged {
                     bearer::Why::Token(error) => {
                         let of_it = config.bearers.iter().find(|one| one.issuer == issuer);
                         of_it.and_then(|one| {
-                            wanted(*error, &one.issuer, &one.audience, fixed(&one.keys))
+                            let life = ("max_lifetime of this [[bearer]]", one.max_lifetime);
+                            let keys = fixed(&one.keys);
+                            wanted(*error, &one.issuer, &one.audience, keys, life)
                         })
                     }
                     _ => None,
@@ -85,10 +95,10 @@ impl Judged {
             }
             Judged::External(Ok(subject)) => {
                 let who = person(subject.identity(), false);
-                (
-                    true,
-                    format!("the access token of [external] for the user {who}"),
-                )
+                let settings = config.external.as_ref().map(|external| &external.settings);
+                let note = settings.and_then(|one| without_address(token, &one.claims, subject));
+                let words = format!("the access token of [external] for the user {who}");
+                (true, with(words, note))
             }
             Judged::External(Err(why)) => {
                 let what = format!("refused as the access token of [external]: {why}");
@@ -122,7 +132,8 @@ fn external_hint(why: &CheckError, settings: &external::Settings) -> Option<Stri
         KeySource::Fixed(keys) => Some(&**keys),
         KeySource::Url { .. } => None,
     };
-    wanted(*error, &settings.issuer, &settings.audience, keys)
+    let life = ("max_access_life", settings.max_access_life);
+    wanted(*error, &settings.issuer, &settings.audience, keys, life)
 }
 
 /// What would have been good instead.
@@ -131,10 +142,12 @@ fn wanted(
     issuer: &str,
     audience: &str,
     keys: Option<&ForeignKeys>,
+    (life, longest): (&str, Duration),
 ) -> Option<String> {
     use ForeignTokenError as E;
     match error {
         E::Issuer => Some(format!("it must be exactly {issuer}")),
+        E::Lifetime => Some(format!("{life} is {}", format_duration(longest))),
         E::Audience => Some(format!("it must name {audience}")),
         E::Algorithm | E::UnknownKey | E::SeveralKeys => keys.map(|keys| {
             let keys = keys.describe().map(|(kid, algorithm)| match kid {
@@ -145,6 +158,21 @@ fn wanted(
         }),
         _ => None,
     }
+}
+
+/// That the token names an address which is nobody's here, and why.
+fn without_address(token: &str, map: &ClaimMap, subject: &Subject) -> Option<String> {
+    let payload = token.split('.').nth(1)?;
+    let claims = ClaimSet::from_json(&URL_SAFE_NO_PAD.decode(payload).ok()?)?;
+    if subject.identity().email.is_some() || claims.text_at(&map.email).is_none() {
+        return None;
+    }
+    let path = ClaimPath::parse("email_verified").ok()?;
+    let why = match claims.has_at(&path) {
+        true => "email_verified denies it",
+        false => "nothing says that it is verified (email_verified, or trust_email)",
+    };
+    Some(format!("its e-mail address is left out: {why}"))
 }
 
 fn fixed(keys: &Keys) -> Option<&ForeignKeys> {

@@ -8,7 +8,10 @@ use serde_json::json;
 use super::operate::{Missing, OperateError, not_done, operate};
 use super::{ConfigFile, date, table};
 use crate::auth::SessionId;
+use crate::config::Config;
+use crate::config::report::suggest;
 use crate::control::{Request, Response, SessionInfo};
+use crate::login::local::PROVIDER;
 use crate::observe::say;
 
 /// List and end sessions
@@ -80,6 +83,10 @@ impl Revoke {
             Ok(config) => config,
             Err(code) => return code,
         };
+        let stranger = self
+            .provider
+            .as_deref()
+            .and_then(|provider| stranger(&config, provider));
         let request = match self.which {
             Which {
                 session: Some(session),
@@ -96,7 +103,11 @@ impl Revoke {
         match operate(&config, request, Missing::Refuse) {
             Ok(Response::Ended { sessions }) => {
                 say!("{} ended", super::count(sessions, "session"));
-                ExitCode::SUCCESS
+                match stranger {
+                    // Asked all the same: sessions of a provider that was taken out live until their next renewal.
+                    Some(words) if sessions == 0 => super::failed(&words),
+                    _ => ExitCode::SUCCESS,
+                }
             }
             Ok(_) => {
                 say!("ended");
@@ -105,6 +116,21 @@ impl Revoke {
             Err(error) => not_done(&error),
         }
     }
+}
+
+/// That nobody signs in by this provider, and who could be meant; `None` = they do.
+fn stranger(config: &Config, provider: &str) -> Option<String> {
+    let mut known = super::explain::logins(config);
+    // Sessions of accounts that cannot sign in any more.
+    if !known.contains(&PROVIDER) {
+        known.push(PROVIDER);
+    }
+    (!known.contains(&provider)).then(|| {
+        format!(
+            "there is no provider {provider:?} here: {}",
+            suggest(provider, known.into_iter())
+        )
+    })
 }
 
 fn list(file: &ConfigFile, user: Option<String>, json: bool) -> ExitCode {
@@ -131,6 +157,7 @@ fn list(file: &ConfigFile, user: Option<String>, json: bool) -> ExitCode {
             [
                 session.session.to_string(),
                 session.user.clone(),
+                session.provider.clone(),
                 date(session.created_at),
                 date(session.last_seen_at),
                 session.addr.0.to_string(),
@@ -139,7 +166,15 @@ fn list(file: &ConfigFile, user: Option<String>, json: bool) -> ExitCode {
         })
         .collect();
     super::print_text(&table::columns(
-        ["SID", "USER", "SIGNED IN", "RENEWED", "ADDRESS", "BROWSER"],
+        [
+            "SID",
+            "USER",
+            "PROVIDER",
+            "SIGNED IN",
+            "RENEWED",
+            "ADDRESS",
+            "BROWSER",
+        ],
         &rows,
     ))
 }

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::{Request, Response, UserInfo};
 use crate::login::local::hash_password;
 use crate::observe::say;
-use crate::units::Secret;
+use crate::units::{Secret, format_duration};
 
 /// Manage built-in accounts
 ///
@@ -138,7 +138,16 @@ impl Change {
                 remove_groups: self.remove_groups,
             },
         };
-        change(&self.file, &self.name, "changed", request)
+        let config = match self.file.load() {
+            Ok(config) => config,
+            Err(code) => return code,
+        };
+        let done = format!(
+            "was changed; its sessions have it from their next renewal on, {} from now at most (session.access_ttl)",
+            format_duration(config.session.access_ttl)
+        );
+        let outcome = operate(&config, request, Missing::Refuse);
+        told(&self.name, &done, outcome)
     }
 }
 

@@ -63,7 +63,7 @@ impl CheckError {
                 E::Issuer => TokenError::Issuer,
                 E::Audience => TokenError::Audience,
                 // Of ours a shortened lifetime is mended; of another's a new token would be as long-lived as this one.
-                E::Lifetime => TokenError::Claim("exp"),
+                E::Backwards | E::Lifetime => TokenError::Claim("exp"),
                 E::Bound => TokenError::Claim("cnf"),
             },
         }
@@ -190,6 +190,14 @@ impl Checker {
         match newer {
             Some(_) => self.check(token, now),
             None => found,
+        }
+    }
+
+    /// What is known of keys that are fetched.
+    pub(super) fn fetched(&self) -> Option<issuer::Stats> {
+        match &self.keys {
+            Keys::Fixed(_) => None,
+            Keys::Remote(remote) => Some(remote.stats()),
         }
     }
 

@@ -30,6 +30,7 @@ use crate::auth::route::UpstreamId;
 use crate::auth::{ClientAddr, Subject};
 use crate::clock::{Clock, Timestamp};
 use crate::headers::cookie::CookieStyle;
+use crate::issuer;
 use crate::outbound::Outbound;
 use crate::patience::{Patience, Rate};
 use crate::units::Secret;
@@ -286,6 +287,11 @@ impl External {
     /// Whether there is anything to wait for in [`Self::prepare`].
     pub fn fetches_keys(&self) -> bool {
         self.checker.fetches()
+    }
+
+    /// The service's issuer and what is known of its keys, where they are fetched.
+    pub fn fetched_keys(&self) -> Option<(&str, issuer::Stats)> {
+        Some((&self.settings.issuer, self.checker.fetched()?))
     }
 
     /// To be awaited before [`Self::check_access`]: where the service's keys are fetched, waits a bounded time for those that

@@ -36,8 +36,8 @@ impl RouteMetrics {
 }
 
 type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
-type IssuerLabels = [(&'static str, Arc<str>); 1];
 type RouteLabels = [(&'static str, Arc<str>); 2];
+type FetchLabels = [(&'static str, Arc<str>); 3];
 
 /// Every metric, one handle each. Shared by reference; each field may also be cloned out to whoever counts.
 pub struct Metrics {
@@ -83,9 +83,9 @@ pub struct Metrics {
     pub bearer_tokens: Counts<BearerOutcome>,
     /// Verified bearer tokens that are remembered.
     pub bearer_tokens_remembered: Gauge,
-    issuer_keys: Family<IssuerLabels, Gauge>,
-    issuer_keys_age: Family<IssuerLabels, Gauge>,
-    issuer_fetches: Family<RouteLabels, Counter>,
+    issuer_keys: Family<RouteLabels, Gauge>,
+    issuer_keys_age: Family<RouteLabels, Gauge>,
+    issuer_fetches: Family<FetchLabels, Counter>,
     /// Revocations that some access token may still run into.
     pub revocations_held: Gauge,
     /// 1 while revocations by other nodes arrive (always, with one node).
@@ -179,10 +179,20 @@ impl Metrics {
             .inc();
     }
 
-    /// What is known of an issuer's keys, named as configured: how many, how old in seconds, fetches that went well and not.
-    pub fn issuer(&self, issuer: &str, keys: usize, age: Option<Duration>, fetches: (u64, u64)) {
-        let issuer: Arc<str> = issuer.into();
-        let labels = [("issuer", Arc::clone(&issuer))];
+    /// What is known of an issuer's keys: how many, how old in seconds, fetches that went well and not. Issuer and table are named
+    /// as configured: two tables may name the same issuer, and each has keys of its own.
+    pub fn issuer(
+        &self,
+        [table, issuer]: [&str; 2],
+        keys: usize,
+        age: Option<Duration>,
+        fetches: (u64, u64),
+    ) {
+        let (table, issuer): (Arc<str>, Arc<str>) = (table.into(), issuer.into());
+        let labels = [
+            ("table", Arc::clone(&table)),
+            ("issuer", Arc::clone(&issuer)),
+        ];
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.issuer_keys
             .get_or_create(&labels)
@@ -193,7 +203,11 @@ impl Metrics {
         }
         for (outcome, count) in [("succeeded", fetches.0), ("failed", fetches.1)] {
             self.issuer_fetches
-                .get_or_create(&[("issuer", Arc::clone(&issuer)), ("outcome", outcome.into())])
+                .get_or_create(&[
+                    ("table", Arc::clone(&table)),
+                    ("issuer", Arc::clone(&issuer)),
+                    ("outcome", outcome.into()),
+                ])
                 .inner()
                 .store(count, Ordering::Relaxed);
         }

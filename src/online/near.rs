@@ -23,13 +23,25 @@ pub(super) async fn store(settings: &redis::Settings) -> Section {
     Section::new("[store]".to_owned(), findings)
 }
 
-fn judge(place: &str, found: Option<redis::Look>) -> Vec<Finding> {
-    let Some(found) = found else {
-        return vec![Finding::of(
-            Verdict::Note,
-            format!("{place} answers; its user may not ask what it is (INFO)"),
-            "compare appendonly and maxmemory-policy by hand, or give the user +info",
-        )];
+fn judge(place: &str, found: redis::Look) -> Vec<Finding> {
+    let found = match found {
+        redis::Look::Denied(reason) => {
+            return vec![Finding::of(
+                Verdict::Problem,
+                format!(
+                    "{place} answers, and lets its user do nothing with names that begin with vestibule: ({reason})"
+                ),
+                "set the user's rights there as docs/several-nodes.md says (\"an ACL user\"): ACL SETUSER",
+            )];
+        }
+        redis::Look::Silent => {
+            return vec![Finding::of(
+                Verdict::Note,
+                format!("{place} answers; its user may not ask what it is (INFO)"),
+                "compare appendonly and maxmemory-policy by hand, or give the user +info",
+            )];
+        }
+        redis::Look::Told(found) => found,
     };
     let mut findings = vec![Finding::good(format!("{place} answers: {}", found.server))];
     if found.append_only == Some(false) {
@@ -72,10 +84,12 @@ mod tests {
 
     #[test]
     fn a_store_that_forgets_is_a_warning() {
-        let look = |append_only, eviction: &str| redis::Look {
-            server: "Redis 7.0.15".to_owned(),
-            append_only,
-            eviction: Some(eviction.to_owned()),
+        let look = |append_only, eviction: &str| {
+            redis::Look::Told(redis::Told {
+                server: "Redis 7.0.15".to_owned(),
+                append_only,
+                eviction: Some(eviction.to_owned()),
+            })
         };
         let warnings = |found| {
             let all = judge("redis://cache:6379", found);
@@ -83,9 +97,9 @@ mod tests {
                 .filter(|one| one.verdict == Verdict::Warning)
                 .count()
         };
-        assert_eq!(warnings(Some(look(Some(true), "noeviction"))), 0);
-        assert_eq!(warnings(Some(look(Some(false), "noeviction"))), 1);
-        assert_eq!(warnings(Some(look(None, "allkeys-lru"))), 1);
-        assert_eq!(warnings(None), 0);
+        assert_eq!(warnings(look(Some(true), "noeviction")), 0);
+        assert_eq!(warnings(look(Some(false), "noeviction")), 1);
+        assert_eq!(warnings(look(None, "allkeys-lru")), 1);
+        assert_eq!(warnings(redis::Look::Silent), 0);
     }
 }

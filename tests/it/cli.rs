@@ -332,6 +332,37 @@ async fn sessions_are_listed_and_ended_from_the_command_line() {
     let bob = gateway.signed_in("bob").await;
     let listed = gateway.command(&["session", "list", "--json"]);
     assert_eq!(code(&listed), 0, "{}", err(&listed));
+    let for_people = out(&gateway.command(&["session", "list"]));
+    assert!(
+        for_people.contains("USER   PROVIDER  SIGNED IN"),
+        "{for_people}"
+    );
+    assert!(for_people.contains("alice  local     "), "{for_people}");
+    let stranger = gateway.command(&["session", "revoke", "--user", "bob", "--provider", "loca"]);
+    assert_eq!(code(&stranger), 1);
+    assert!(
+        err(&stranger).contains("there is no provider \"loca\" here: did you mean \"local\"?"),
+        "{}",
+        err(&stranger)
+    );
+    let nobody = [
+        "session",
+        "revoke",
+        "--user",
+        "nobody",
+        "--provider",
+        "local",
+    ];
+    let nobody = gateway.command(&nobody);
+    assert_eq!((code(&nobody), &*err(&nobody)), (0, "0 sessions ended\n"));
+    let changed = gateway.command(&["user", "change", "bob", "--add-group", "new"]);
+    assert!(
+        err(&changed).contains(
+            "was changed; its sessions have it from their next renewal on, 5m from now at most"
+        ),
+        "{}",
+        err(&changed)
+    );
     let sessions = json(&listed).to_string();
     for browser in [&one, &two, &bob] {
         assert!(sessions.contains(&browser.session()), "{sessions}");

@@ -179,7 +179,8 @@ fn every_metric_is_listed_and_no_other() {
     metrics.route("a/").answered(200);
     metrics.upstream_error("app", "connect");
     metrics.provider_sign_in("corp", "signed_in");
-    metrics.issuer("https://id.example.com", 1, Some(Duration::ZERO), (1, 0));
+    let issuer = ["bearer", "https://id.example.com"];
+    metrics.issuer(issuer, 1, Some(Duration::ZERO), (1, 0));
     let text = metrics.encode();
     let mut written = BTreeSet::new();
     for line in text.lines() {

@@ -182,7 +182,7 @@ fn is_behind(name: &str, provider: &str) -> bool {
 }
 
 /// The ways in which people sign in, as identities call them.
-fn logins(config: &Config) -> Vec<&str> {
+pub(in crate::cli) fn logins(config: &Config) -> Vec<&str> {
     let local = config.local.as_ref().map(|_| crate::login::local::PROVIDER);
     let external = config.external.as_ref().map(|_| external::PROVIDER);
     let providers = config.providers.iter().map(|one| one.name.as_str());

@@ -12,6 +12,9 @@ use crate::auth::{Identity, Permit};
 use crate::config::{Config, Origin};
 use crate::upstream::Endpoint;
 
+/// The port that browsers do not write.
+const HTTPS: u16 = 443;
+
 /// `Err` = the url is none, and how to write one.
 pub(super) fn explain(
     config: &Config,
@@ -19,7 +22,7 @@ pub(super) fn explain(
     url: &str,
     asker: Asker,
 ) -> Result<Explanation, &'static str> {
-    let (origin, target) = split(&config.origin, url)?;
+    let (mut origin, target) = split(&config.origin, url)?;
     let mut explanation = Explanation {
         request: format!("{method} {origin}{target}"),
         who: asker.who.clone(),
@@ -31,6 +34,16 @@ pub(super) fn explain(
     if origin.host != config.origin.host && !table.knows_host(&origin.host) {
         explanation.outcome = format!("421: no route for the host {}", origin.host);
         return Ok(explanation);
+    }
+    // A browser leaves 443 out of `Host`, and a `Host` without a port is the origin's, whatever listener it came to.
+    if origin.port == HTTPS {
+        if config.origin.port != HTTPS {
+            explanation.notes.push(format!(
+                "asked without a port: a browser goes to port {HTTPS} for that, what reaches the gateway is taken for {}",
+                config.origin.port
+            ));
+        }
+        origin.port = config.origin.port;
     }
     if origin.port != config.origin.port {
         explanation.outcome = format!(
@@ -159,7 +172,13 @@ fn routed(
         Action::InsufficientScope => {
             "403 insufficient_scope: the token has none of the scopes of this route".to_owned()
         }
-        Action::NotAllowed(_) => "403: signed in, but `allow` of this route admits neither the user nor a group nor the e-mail address".to_owned(),
+        Action::NotAllowed(_) => match route.allow.scopes_alone() {
+            Some(scopes) if !by_token => format!(
+                "403: no session is let in here, only bearer tokens with one of the scopes {}",
+                scopes.join(", ")
+            ),
+            _ => "403: signed in, but `allow` of this route admits neither the user nor a group nor the e-mail address".to_owned(),
+        },
         Action::CrossSite => "403: it may come from another site".to_owned(),
         Action::Renew(Renewable::Session(_)) => "the session is renewed first".to_owned(),
         Action::Renew(Renewable::External) => {
@@ -187,10 +206,23 @@ fn routed(
             .notes
             .push("sent from a page of the same origin; from another site it gets 403".to_owned());
     }
-    if method == Method::OPTIONS && route.preflight == Preflight::Forward {
-        explanation
-            .notes
-            .push("a CORS preflight is forwarded without identity".to_owned());
+    if method == Method::OPTIONS {
+        explanation.notes.push(preflight(route).to_owned());
+    }
+}
+
+/// What becomes of a CORS preflight, which browsers send without cookies.
+fn preflight(route: &Route) -> &'static str {
+    match (route.preflight, route.access) {
+        (Preflight::Forward, _) => {
+            "a CORS preflight (with Origin and Access-Control-Request-Method) is forwarded without identity"
+        }
+        (Preflight::Deny, Access::Authenticated) => {
+            "a CORS preflight has no cookies: 401, and the browser does not send what it asked for; preflight = \"forward\" lets the app answer"
+        }
+        (Preflight::Deny, Access::Optional | Access::Public) => {
+            "a CORS preflight has no cookies: it is forwarded without identity, as from anybody who is not signed in"
+        }
     }
 }
 

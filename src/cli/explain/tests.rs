@@ -118,6 +118,74 @@ fn outcomes() {
 }
 
 #[test]
+fn what_a_route_does_not_do_is_said() {
+    let file = FILE.replace("https://app.example.com", "https://app.example.com:8443")
+        + r#"
+[[bearer]]
+issuer = "https://id.example.com"
+audience = "api"
+[[route]]
+path = "/api"
+upstream = "app"
+allow.scopes = ["read", "write"]
+preflight = "forward"
+"#;
+    let config = crate::config::parse(&file, "g").unwrap();
+    let check = |method: Method, url: &str, who: Asker, want: &[&str]| {
+        let text = explain(&config, &method, url, who).unwrap().to_string();
+        for words in want {
+            assert!(text.contains(words), "{url}: {words}: {text}");
+        }
+    };
+    check(
+        Method::GET,
+        "/api",
+        person(&["staff"]),
+        &["403: no session is let in here, only bearer tokens with one of the scopes read, write"],
+    );
+    check(
+        Method::GET,
+        "/admin",
+        person(&[]),
+        &["403: signed in, but `allow`"],
+    );
+    check(
+        Method::OPTIONS,
+        "/api",
+        Asker::nobody(),
+        &["a CORS preflight (with Origin and Access-Control-Request-Method) is forwarded"],
+    );
+    check(
+        Method::OPTIONS,
+        "/",
+        Asker::nobody(),
+        &[
+            "a CORS preflight has no cookies: 401",
+            "preflight = \"forward\"",
+        ],
+    );
+    check(
+        Method::OPTIONS,
+        "/health",
+        Asker::nobody(),
+        &["a CORS preflight has no cookies: it is forwarded"],
+    );
+    // As the gateway, to which a `Host` without a port is the origin's.
+    check(
+        Method::GET,
+        "https://app.example.com/",
+        Asker::nobody(),
+        &["303 to the sign-in page", "taken for 8443"],
+    );
+    check(
+        Method::GET,
+        "https://app.example.com:9443/",
+        Asker::nobody(),
+        &["421: the port is 9443"],
+    );
+}
+
+#[test]
 fn the_whole_text() {
     let config = crate::config::parse(FILE, "g").unwrap();
     let explanation = explain(&config, &Method::GET, "/admin/x?y=1", person(&["staff"])).unwrap();

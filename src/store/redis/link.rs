@@ -160,7 +160,10 @@ impl Link {
                     // A full queue holds the same news already.
                     let _ = self.broken.try_send((number, error.to_string()));
                 }
-                StoreError::Unavailable(error.to_string())
+                StoreError::Unavailable(match error.code() {
+                    Some(NOT_PERMITTED) => format!("{error}; its user needs {RIGHTS}"),
+                    _ => error.to_string(),
+                })
             })
         };
         timeout(ANSWER, exchange)
@@ -181,6 +184,11 @@ impl Link {
         }
     }
 }
+
+/// What the gateway's user at the server needs, as `ACL SETUSER` writes it; `+info` for `check --online` alone.
+pub(super) const RIGHTS: &str = "~vestibule:* +@all -@dangerous +role +info";
+/// The server's word for what a user may not do.
+const NOT_PERMITTED: &str = "NOPERM";
 
 /// Whether another connection could do what this one cannot.
 fn is_lost(error: &RedisError) -> bool {

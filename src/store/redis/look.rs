@@ -5,27 +5,34 @@ use std::time::Duration;
 
 use redis::FromRedisValue as _;
 
-use super::link::Link;
+use super::link::{Link, RIGHTS};
+use super::names::PROBE;
 use super::wire::Dialer;
-use super::{Look, Settings};
+use super::{Look, Settings, Told};
 use crate::store::StoreError;
 
 /// For a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects and asks. `None`: the user may not ask.
-pub async fn look(settings: Settings) -> Result<Option<Look>, StoreError> {
+/// Connects, reads one name, and asks.
+pub async fn look(settings: Settings) -> Result<Look, StoreError> {
     let link = Link::start(Arc::new(Dialer::new(settings)?));
     link.connected(PATIENCE).await?;
+    if let Err(error) = link.send(redis::cmd("EXISTS").arg(PROBE)).await {
+        return match error {
+            StoreError::Unavailable(reason) if reason.contains(RIGHTS) => Ok(Look::Denied(reason)),
+            error => Err(error),
+        };
+    }
     // Of a cluster, one node stands for all.
     let answer = link.send_beside(&redis::cmd("INFO"), "vestibule").await;
     let text = answer
         .ok()
         .and_then(|value| String::from_redis_value(value).ok());
-    Ok(text.map(|text| read(&text)))
+    Ok(text.map_or(Look::Silent, |text| Look::Told(read(&text))))
 }
 
-fn read(info: &str) -> Look {
+fn read(info: &str) -> Told {
     let field = |name: &str| {
         info.lines()
             .filter_map(|line| line.split_once(':'))
@@ -37,7 +44,7 @@ fn read(info: &str) -> Look {
         (None, Some(version)) => format!("Redis {version}"),
         (None, None) => "a server that does not say which".to_owned(),
     };
-    Look {
+    Told {
         server,
         append_only: field("aof_enabled").map(|enabled| enabled == "1"),
         eviction: field("maxmemory_policy"),

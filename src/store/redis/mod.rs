@@ -42,15 +42,26 @@ pub use store::Redis;
 /// A build without it cannot ask.
 #[cfg(not(feature = "redis"))]
 #[allow(clippy::unused_async, reason = "the same shape as with it")]
-pub async fn look(_: Settings) -> Result<Option<Look>, crate::store::StoreError> {
+pub async fn look(_: Settings) -> Result<Look, crate::store::StoreError> {
     Err(crate::store::StoreError::Unavailable(
         "this build has no Redis store".to_owned(),
     ))
 }
 
+/// What a look at a server came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Its user may not use what the gateway keeps there; the server's words, and what it needs.
+    Denied(String),
+    /// All is well, but the user may not ask what the server is (`INFO`).
+    Silent,
+    /// All is well, and this is what it is.
+    Told(Told),
+}
+
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Told {
     /// Its name and version.
     pub server: String,
     /// Whether its data outlives a restart (`appendonly`).

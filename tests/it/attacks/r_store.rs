@@ -198,6 +198,7 @@ async fn r11_a_store_that_refuses_its_user() {
                 "+@all",
                 "-@dangerous",
                 "+role",
+                "+info",
             ]);
         },
     )

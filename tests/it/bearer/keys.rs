@@ -77,7 +77,7 @@ async fn keys_are_discovered_at_the_issuer() {
     .await;
     assert_eq!(bench.status(&bench.token(&maker)).await, 200);
     assert_eq!(bench.status(&bench.token(&maker.impostor())).await, 401);
-    let labels = [&*format!("issuer=\"{}\"", bench.issuer)];
+    let labels = ["table=\"bearer\"", &*format!("issuer=\"{}\"", bench.issuer)];
     assert_eq!(
         bench.gateway.metric("vestibule_issuer_keys", &labels).await,
         5.0

@@ -417,8 +417,39 @@ async fn inspect_says_why_a_token_is_refused_here() {
     check(
         &with("exp", json!(1)),
         1,
+        "expires before it is issued (exp, iat)",
+    );
+    check(
+        &with("exp", Value::Null),
+        1,
         "the claim \"exp\" is missing or malformed",
     );
+    let later = bench.gateway.now() + 7200;
+    check(
+        &with("exp", json!(later)),
+        1,
+        "its lifetime is longer than configured; max_lifetime of this [[bearer]] is 1h",
+    );
+    for (verified, said) in [
+        (
+            None,
+            "nothing says that it is verified (email_verified, or trust_email)",
+        ),
+        (Some(false), "email_verified denies it"),
+    ] {
+        let mut claims = bench.claims(key, "robot");
+        claims["email"] = json!("robot@example.com");
+        match verified {
+            Some(verified) => claims["email_verified"] = json!(verified),
+            None => drop(claims.as_object_mut().unwrap().remove("email_verified")),
+        }
+        let token = bench.token_of(key, &claims);
+        check(
+            &token,
+            0,
+            &format!("; its e-mail address is left out: {said}"),
+        );
+    }
     check(
         &with("cnf", json!({})),
         1,

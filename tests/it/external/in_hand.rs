@@ -9,6 +9,7 @@ use super::{ACCESS, ACCESS_SECRET, REFRESH, Service, now, signed_in};
 use crate::harness::client::Answer;
 use crate::harness::maker::{Alg, Maker, sign_hs256};
 use crate::harness::prepared::vestibule;
+use crate::harness::wait::until;
 use crate::harness::{App, Gateway};
 
 fn words(output: &Output) -> String {
@@ -79,6 +80,11 @@ async fn navigated(gateway: &Gateway, path: &str, token: &str) -> Answer {
 async fn what_is_said_of_a_token_is_what_the_gateway_does_with_it() {
     let service = Service::start().await;
     let gateway = service.gateway("").run();
+    let said = gateway.until_logged(&["  sessions  "]).await;
+    assert!(
+        said.contains("the service's own: access token as it says, 1d at most, renewed there; an outcome is remembered for 30s"),
+        "{said}"
+    );
     let alice = signed_in(&gateway, "alice").await;
     let access = alice.cookie(ACCESS).unwrap();
     let (code, text) = inspect(&gateway, &access).await;
@@ -233,6 +239,16 @@ async fn keys_that_are_fetched_are_fetched_for_it_and_bearer_tokens_are_told_apa
     );
     let text = explain(&gateway, "/notes", &token).await;
     assert!(text.contains("outcome   503"), "{text}");
+    let labels = [
+        "table=\"external\"",
+        "issuer=\"https://app.test\"",
+        "failed",
+    ];
+    until("the gateway, too, has failed to fetch them", async || {
+        let failed = gateway.metric("vestibule_issuer_fetches_total", &labels);
+        (failed.await > 0.0).then_some(())
+    })
+    .await;
     app.script(
         "/jwks.json",
         jwks("200 OK", &maker.jwks(&[Alg::Es256]).to_string()),

@@ -136,7 +136,7 @@ impl RedisServer {
             true => text.push_str(&format!(
                 "port 0\ntls-port {}\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-ca-cert-file ca.pem\n\
                  tls-auth-clients no\nuser default off ~* &* +@all\n\
-                 user {REDIS_USER} on >\"{REDIS_PASSWORD}\" ~vestibule:* +@all -@dangerous +role\n\
+                 user {REDIS_USER} on >\"{REDIS_PASSWORD}\" ~vestibule:* +@all -@dangerous +role +info\n\
                  user admin on >\"{REDIS_PASSWORD}\" ~* +@all\n",
                 self.port
             )),

@@ -421,10 +421,24 @@ async fn a_shared_store_and_upstreams_are_looked_at() {
         lines: "maxmemory 100mb\nmaxmemory-policy allkeys-lru\n".to_owned(),
         ..RedisOptions::default()
     });
-    let found = asked(&Gateway::before(&app).store(&server.store_lines())).await;
+    // The user that docs/several-nodes.md names.
+    let setup = Gateway::before(&app).store(&server.store_lines());
+    let found = asked(&setup).await;
     assert_eq!(found.code(), 0, "{}", found.words);
-    // The user that README names may not ask for more.
+    found.tells("[store]", "good", &["rediss://", "answers: Redis "]);
+    server.cli(&["ACL", "SETUSER", "vestibule", "-info"]);
+    let found = asked(&setup).await;
+    assert_eq!(found.code(), 0, "{}", found.words);
     found.tells("[store]", "note", &["rediss://", "answers", "+info"]);
+    server.cli(&["ACL", "SETUSER", "vestibule", "resetkeys"]);
+    let found = asked(&setup).await;
+    assert_eq!((found.code(), found.problems()), (2, 1), "{}", found.words);
+    let rights = "~vestibule:* +@all -@dangerous +role +info";
+    found.tells(
+        "[store]",
+        "problem",
+        &["no permissions", rights, "docs/several-nodes.md"],
+    );
     let quiet = RedisServer::with(RedisOptions {
         lines: "maxmemory 100mb\nmaxmemory-policy allkeys-lru\n".to_owned(),
         ..RedisOptions::default()

@@ -218,6 +218,11 @@ async fn a_provider_that_is_away_is_a_page_with_retry_after_and_harms_no_session
     let tables = format!("[login.local]\n{}", provider.table("corp", ""));
     let gateway = Gateway::before(&app).login(&tables).run();
     let alice = gateway.anon().signed_in_by("corp", "alice").await;
+    let labels = [
+        "table=\"login.oidc.corp\"",
+        &*format!("issuer=\"{}\"", provider.issuer),
+    ];
+    assert!(gateway.metric("vestibule_issuer_keys", &labels).await > 0.0);
     let begun = gateway.anon();
     let back = Person::new()
         .visit(&begun.begin("corp", "/").await, "bob")
@@ -233,6 +238,15 @@ async fn a_provider_that_is_away_is_a_page_with_retry_after_and_harms_no_session
         .table("corp", "")
         .replace(&provider.issuer, "http://127.0.0.1:9");
     let gateway = Gateway::before(&app).login(&away).run();
+    // Seen before anybody tries to sign in.
+    let never =
+        "vestibule_issuer_keys{table=\"login.oidc.corp\",issuer=\"http://127.0.0.1:9\"} 0\n";
+    let (_, text) = gateway.admin("/metrics").await;
+    assert!(text.contains(never), "{text}");
+    assert!(
+        !text.contains("vestibule_issuer_keys_age_seconds{"),
+        "{text}"
+    );
     let answer = gateway.anon().navigate("/.auth/login").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());

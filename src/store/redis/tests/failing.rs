@@ -210,3 +210,15 @@ async fn a_start_without_a_server_is_tried_for_ten_seconds() {
     assert!(tried >= Duration::from_secs(10), "{tried:?}");
     assert!(tried < Duration::from_secs(60), "{tried:?}");
 }
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_which_it_needs() {
+    let server = RedisServer::start();
+    server.cli(&["ACL", "SETUSER", "default", "resetkeys"]);
+    let store = open(&server.url()).await;
+    let refused = store.account("alice").await.err().unwrap().to_string();
+    assert!(
+        refused.contains("~vestibule:* +@all -@dangerous +role"),
+        "{refused}"
+    );
+}
