@@ -437,7 +437,14 @@ async fn i09_within_the_grace_no_trouble_of_the_provider_is_noticed() {
 #[tokio::test]
 async fn i09_a_name_that_does_not_resolve_signs_nobody_out() {
     let gone = format!("https://{}.invalid/token", "n".repeat(64));
-    for (lines, status) in [(NO_GRACE, 503), ("", 200)] {
+    for (lines, status, told) in [
+        (
+            NO_GRACE,
+            503,
+            "whose grace is over; it is not renewed before",
+        ),
+        ("", 200, "goes on for its grace"),
+    ] {
         let clock = WallClock::shared();
         let app = App::start().await;
         let rogue = Rogue::under(Some(clock.clone())).await;
@@ -461,9 +468,7 @@ async fn i09_a_name_that_does_not_resolve_signs_nobody_out() {
             }
             _ => assert_eq!(answer.status, status, "{}", answer.text()),
         }
-        gateway
-            .until_logged(&["cannot be resolved", "goes on for its grace"])
-            .await;
+        gateway.until_logged(&["cannot be resolved", told]).await;
         assert!(gateway.logged(&["audit", "\"revoked\""]).is_empty());
         // The name is back, and so is she.
         rogue.repent();
