@@ -47,12 +47,18 @@ struct State {
     /// How often the feed was attached or detached: a load counts only if nothing changed while it ran.
     changes: u64,
     attached: bool,
-    /// Why revocations may be missing; `None` while all that were ever made are obeyed.
-    problem: Option<String>,
-    /// Since when they may, by time that was seen to pass.
-    blind_since: Option<Timestamp>,
+    /// `None` while all revocations that were ever made are obeyed.
+    blind: Option<Blind>,
     /// When a token with an unknown key last made the keys be read.
     unknown_key_at: Option<Instant>,
+}
+
+/// Revocations may be missing.
+struct Blind {
+    /// Why, as was said last.
+    problem: String,
+    /// From when on, by time that was seen to pass.
+    since: Timestamp,
 }
 
 impl Following {
@@ -63,7 +69,8 @@ impl Following {
 
     /// Why revocations of other nodes may be missing.
     pub(super) fn problem(&self) -> Option<String> {
-        self.state().problem.clone()
+        let state = self.state();
+        state.blind.as_ref().map(|blind| blind.problem.clone())
     }
 
     /// A token came whose key nobody here knows: perhaps another node has just made it. Bounded, because anybody can
@@ -91,14 +98,15 @@ impl Following {
         let mut state = self.state();
         state.changes += 1;
         state.attached = attached;
-        state.problem = Some(problem);
-        state.blind_since.get_or_insert(now);
+        let since = state.blind.as_ref().map_or(now, |blind| blind.since);
+        state.blind = Some(Blind { problem, since });
     }
 
     /// For how long revocations may have been missed by now.
     fn blind_for(&self, now: Timestamp) -> Duration {
-        let since = self.state().blind_since;
-        since.map_or(Duration::ZERO, |since| now.since(since))
+        let state = self.state();
+        let blind = state.blind.as_ref();
+        blind.map_or(Duration::ZERO, |blind| now.since(blind.since))
     }
 
     fn changes(&self) -> u64 {
@@ -108,11 +116,7 @@ impl Following {
     /// Everything was loaded; whether that made this node whole again.
     fn caught_up(&self, since: u64) -> bool {
         let mut state = self.state();
-        let whole = state.attached && state.changes == since;
-        if whole {
-            state.blind_since = None;
-        }
-        whole && state.problem.take().is_some()
+        state.attached && state.changes == since && state.blind.take().is_some()
     }
 }
 
