@@ -138,7 +138,7 @@ fn ending(context: &Context<'_>, reason: Reason) -> Ending {
 }
 
 /// Whether a form may have been sent by another site.
-fn is_suspect(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> bool {
+pub(super) fn is_suspect(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> bool {
     decision::cross_site(method, headers, context.own_origin) == CrossSite::Suspect
 }
 

@@ -7,11 +7,12 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use super::answer::{self, Asked};
+use super::endpoints::is_suspect;
 use super::session_cookies::{self, SessionCookies};
 use super::{Context, GatewayError, Trail};
 use crate::audit::AuditEvent;
 use crate::auth::credentials;
-use crate::auth::decision::{self, AnonymousReason, CrossSite, Decision};
+use crate::auth::decision::{AnonymousReason, Decision};
 use crate::auth::path::CanonicalTarget;
 use crate::auth::route::UpstreamId;
 use crate::body::Body;
@@ -168,15 +169,12 @@ pub(super) fn endpoint(
         }
         // The sign-in is the service's, and only it can end it: to the page where it does.
         "/logout" => match external.logout_url() {
-            Some(_) if is_suspect(context, request) => answer::cross_site(context, asked),
+            Some(_) if is_suspect(context, request.method(), request.headers()) => {
+                answer::cross_site(context, asked)
+            }
             Some(page) => pages::see_other(page),
             None => answer::not_found(context, asked),
         },
         _ => answer::not_found(context, asked),
     })
-}
-
-fn is_suspect(context: &Context<'_>, request: &Request<Body>) -> bool {
-    decision::cross_site(request.method(), request.headers(), context.own_origin)
-        == CrossSite::Suspect
 }
