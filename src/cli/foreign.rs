@@ -63,7 +63,9 @@ pub(super) fn issuer_of(token: &str) -> Option<String> {
 impl Judged {
     /// Whether it holds, and the words for it.
     pub(super) fn in_words(&self, config: &Config, token: &str) -> (bool, String) {
-        let issuer = issuer_of(token);
+        let issuer = issuer_of(token).unwrap_or_default();
+        let of_it = config.bearers.iter().find(|one| one.issuer == issuer);
+        let settings = config.external.as_ref().map(|external| &external.settings);
         match self {
             Judged::Bearer(Ok(subject)) => {
                 let scopes = subject.scopes().unwrap_or_default().join(" ");
@@ -71,23 +73,18 @@ impl Judged {
                     true => "without scopes".to_owned(),
                     false => format!("with the scopes {scopes}"),
                 };
-                let (issuer, user) = (issuer.unwrap_or_default(), &subject.identity().user);
-                let of_it = config.bearers.iter().find(|one| one.issuer == issuer);
+                let user = &subject.identity().user;
                 let note = of_it.and_then(|one| without_address(token, &one.claims, subject));
                 let words = format!("a bearer token of {issuer} for the user {user}, {with}");
                 (true, self::with(words, note))
             }
             Judged::Bearer(Err(why)) => {
-                let issuer = issuer.unwrap_or_default();
                 let hint = match why {
-                    bearer::Why::Token(error) => {
-                        let of_it = config.bearers.iter().find(|one| one.issuer == issuer);
-                        of_it.and_then(|one| {
-                            let life = ("max_lifetime of this [[bearer]]", one.max_lifetime);
-                            let keys = fixed(&one.keys);
-                            wanted(*error, &one.issuer, &one.audience, keys, life)
-                        })
-                    }
+                    bearer::Why::Token(error) => of_it.and_then(|one| {
+                        let life = ("max_lifetime of this [[bearer]]", one.max_lifetime);
+                        let keys = fixed(&one.keys);
+                        wanted(*error, &one.issuer, &one.audience, keys, life)
+                    }),
                     _ => None,
                 };
                 let what = format!("refused as a bearer token of {issuer}: {why}");
@@ -95,14 +92,12 @@ impl Judged {
             }
             Judged::External(Ok(subject)) => {
                 let who = person(subject.identity(), false);
-                let settings = config.external.as_ref().map(|external| &external.settings);
                 let note = settings.and_then(|one| without_address(token, &one.claims, subject));
                 let words = format!("the access token of [external] for the user {who}");
                 (true, with(words, note))
             }
             Judged::External(Err(why)) => {
                 let what = format!("refused as the access token of [external]: {why}");
-                let settings = config.external.as_ref().map(|external| &external.settings);
                 let hint = settings.and_then(|settings| external_hint(why, settings));
                 (false, with(what, hint))
             }
