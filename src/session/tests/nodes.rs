@@ -56,6 +56,22 @@ impl Bench {
         let mut feeds = self.store.feeds.lock().unwrap();
         self.store.silent.lock().unwrap().append(&mut feeds);
     }
+
+    /// It knows that it hears nothing.
+    async fn lost_the_feed(&self) {
+        let lost = async || self.sessions.feed_problem().is_some();
+        until("the loss is known", lost).await;
+    }
+
+    /// It hears what is sent here from now on, and has loaded what it missed.
+    async fn feed_is_back(&self) -> tokio::sync::mpsc::Sender<FeedEvent> {
+        let (feed, events) = tokio::sync::mpsc::channel(8);
+        feed.try_send(FeedEvent::Attached).unwrap();
+        feed::start(&self.sessions, events);
+        let whole = async || self.sessions.feed_problem().is_none();
+        until("all is loaded", whole).await;
+        feed
+    }
 }
 
 #[tokio::test]
@@ -133,10 +149,7 @@ async fn a_feed_that_was_lost_and_regained_missed_nothing() {
     let (short, long) = (one.begin().await, one.begin().await);
     let streams = [stream(&other, &short), stream(&other, &long)];
     other.cut();
-    until("the loss is known", async || {
-        other.sessions.feed_problem().is_some()
-    })
-    .await;
+    other.lost_the_feed().await;
     // Ended and forgotten before anything arrives again: the stream is all that is left of it.
     one.sessions.end(long.session, asked()).await.unwrap();
     one.clock.advance(seconds(3600));
@@ -145,13 +158,7 @@ async fn a_feed_that_was_lost_and_regained_missed_nothing() {
     one.sessions.end(recent.session, asked()).await.unwrap();
     assert!(!is_revoked(&other, &recent) && is_open(&streams[1]));
 
-    let (feed, events) = tokio::sync::mpsc::channel(8);
-    feed.try_send(FeedEvent::Attached).unwrap();
-    feed::start(&other.sessions, events);
-    until("all is loaded", async || {
-        other.sessions.feed_problem().is_none()
-    })
-    .await;
+    let _feed = other.feed_is_back().await;
     assert!(is_revoked(&other, &recent));
     streams[1].ended().await;
     assert!(is_open(&streams[0]));
@@ -253,17 +260,8 @@ async fn an_end_that_a_failover_lost_is_written_again() {
         );
 
         other.cut();
-        until("the loss is known", async || {
-            other.sessions.feed_problem().is_some()
-        })
-        .await;
-        let (feed, events) = tokio::sync::mpsc::channel(8);
-        feed.try_send(FeedEvent::Attached).unwrap();
-        feed::start(&other.sessions, events);
-        until("all is loaded", async || {
-            other.sessions.feed_problem().is_none()
-        })
-        .await;
+        other.lost_the_feed().await;
+        let _feed = other.feed_is_back().await;
         // No node remembers any more; the store does.
         other.clock.advance(seconds(86_400));
         let fresh = start_on(
@@ -281,10 +279,7 @@ async fn an_end_that_a_failover_lost_is_written_again() {
 async fn nothing_counts_as_regained_while_the_store_cannot_be_read() {
     let (one, other) = two().await;
     other.cut();
-    until("the loss is known", async || {
-        other.sessions.feed_problem().is_some()
-    })
-    .await;
+    other.lost_the_feed().await;
     let pair = one.begin().await;
     one.sessions.end(pair.session, asked()).await.unwrap();
     other.store.unreadable.store(true, Ordering::SeqCst);
@@ -433,10 +428,7 @@ async fn r11_streams_of_a_node_that_nobody_answers_end_when_its_tokens_have() {
     let (one, other) = two().await;
     let pair = one.begin().await;
     other.cut();
-    until("the loss is known", async || {
-        other.sessions.feed_problem().is_some()
-    })
-    .await;
+    other.lost_the_feed().await;
     let hears = start_on(
         Arc::clone(&other.store),
         Arc::clone(&other.folder),
@@ -467,29 +459,17 @@ async fn r11_until_then_an_outage_of_the_store_ends_no_stream() {
     let stream = stream(&other, &pair);
     other.cut();
     other.store.broken.store(true, Ordering::SeqCst);
-    until("the loss is known", async || {
-        other.sessions.feed_problem().is_some()
-    })
-    .await;
+    other.lost_the_feed().await;
     other.clock.advance(other.sessions.settings.outlived());
     let now = other.now();
     other.sessions.end_streams_of_ended_sessions(now).await;
     assert!(is_open(&stream));
     // Whole again, and cut off again: it counts from there.
     other.store.broken.store(false, Ordering::SeqCst);
-    let (feed, events) = tokio::sync::mpsc::channel(8);
-    feed.try_send(FeedEvent::Attached).unwrap();
-    feed::start(&other.sessions, events);
-    until("all is loaded", async || {
-        other.sessions.feed_problem().is_none()
-    })
-    .await;
+    let feed = other.feed_is_back().await;
     feed.try_send(FeedEvent::Detached("again".to_owned()))
         .unwrap();
-    until("the loss is known", async || {
-        other.sessions.feed_problem().is_some()
-    })
-    .await;
+    other.lost_the_feed().await;
     other.store.broken.store(true, Ordering::SeqCst);
     other.clock.advance(other.sessions.settings.outlived());
     other

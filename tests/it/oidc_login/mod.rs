@@ -9,9 +9,15 @@ mod tricks;
 use url::Url;
 
 use crate::harness::client::Answer;
-use crate::harness::{ACCESS, Ask, Browser, REFRESH};
+use crate::harness::{ACCESS, App, Ask, Browser, Gateway, Provider, REFRESH};
+use crate::oidc::{LOGIN, by};
 
-const LOGIN: &str = "__Host-vestibule-login";
+/// A gateway whose people sign in by the real provider, and by nothing else.
+async fn at_corp() -> (Provider, App, Gateway) {
+    let (provider, app) = (Provider::start(), App::start().await);
+    let gateway = by(&app, &provider.table("corp", "")).run();
+    (provider, app, gateway)
+}
 
 /// The query of a URL, each parameter once.
 fn query(url: &str) -> Vec<(String, String)> {

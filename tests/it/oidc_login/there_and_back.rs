@@ -2,16 +2,12 @@
 
 use serde_json::json;
 
-use super::{LOGIN, is_anonymous, one};
+use super::{LOGIN, at_corp, is_anonymous, one};
 use crate::harness::{App, Ask, Gateway, Person, Provider};
 
 #[tokio::test]
 async fn one_provider_and_nothing_else_leads_straight_to_it_and_back() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (provider, app, gateway) = at_corp().await;
     let browser = gateway.anon();
     let answer = browser.navigate("/some/report?a=b&c").await;
     assert_eq!(answer.status, 303);
@@ -187,11 +183,7 @@ async fn with_strict_cookies_the_way_back_is_a_page_of_our_own() {
 
 #[tokio::test]
 async fn only_a_navigation_begins_a_sign_in() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (_provider, _app, gateway) = at_corp().await;
     for (mode, dest) in [("no-cors", "image"), ("cors", "empty")] {
         let answer = gateway
             .anon()
@@ -221,11 +213,7 @@ async fn only_a_navigation_begins_a_sign_in() {
 
 #[tokio::test]
 async fn d01_no_rd_leads_elsewhere_after_a_sign_in() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (_provider, _app, gateway) = at_corp().await;
     let person = Person::new();
     for rd in [
         "//evil",

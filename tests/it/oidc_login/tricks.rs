@@ -1,15 +1,11 @@
 //! What comes back without having been sent away like that: altered, planted, repeated, guessed.
 
-use super::{LOGIN, is_anonymous, one, sets_session, with};
+use super::{LOGIN, at_corp, is_anonymous, one, sets_session, with};
 use crate::harness::{ACCESS, App, Gateway, Person, Provider, REFRESH, Rogue};
 
 #[tokio::test]
 async fn e01_e02_e03_e04_a_state_is_ours_used_once_and_of_this_browser() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (provider, _app, gateway) = at_corp().await;
     let person = Person::new();
     let browser = gateway.anon();
     let back = person
@@ -57,11 +53,7 @@ async fn e01_e02_e03_e04_a_state_is_ours_used_once_and_of_this_browser() {
 
 #[tokio::test]
 async fn e05_a_code_of_another_sign_in_fails_on_pkce() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (_provider, _app, gateway) = at_corp().await;
     let (attacker, victim) = (gateway.anon(), gateway.anon());
     let theirs = Person::new()
         .visit(&attacker.begin("corp", "/").await, "mallory")
@@ -81,11 +73,7 @@ async fn e05_a_code_of_another_sign_in_fails_on_pkce() {
 
 #[tokio::test]
 async fn e06_another_issuer_is_refused_before_anybody_is_asked() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (provider, _app, gateway) = at_corp().await;
     for change in [
         |back: &str| with(back, "iss", "https://evil"),
         |back: &str| back.replace("&iss=", "&ssi=").replace("?iss=", "?ssi="),
@@ -128,11 +116,7 @@ async fn e08_a_planted_session_does_not_survive_the_sign_in() {
 
 #[tokio::test]
 async fn e09_tabs_that_sign_in_at_once_all_succeed_and_the_cookie_stays_small() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (_provider, _app, gateway) = at_corp().await;
     let browser = gateway.anon();
     let person = Person::new();
     let mut locations = Vec::new();
@@ -163,11 +147,7 @@ async fn e09_tabs_that_sign_in_at_once_all_succeed_and_the_cookie_stays_small() 
 
 #[tokio::test]
 async fn tabs_that_overwrite_each_others_cookie_begin_anew_by_themselves() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (_provider, _app, gateway) = at_corp().await;
     // Two tabs of a browser without any cookie: whichever answer comes last is what the jar holds.
     let browser = gateway.anon();
     let person = Person::new();
@@ -223,11 +203,7 @@ async fn tabs_that_overwrite_each_others_cookie_begin_anew_by_themselves() {
 
 #[tokio::test]
 async fn e10_e11_parameters_twice_and_markup_are_refused_and_never_echoed() {
-    let provider = Provider::start();
-    let app = App::start().await;
-    let gateway = Gateway::before(&app)
-        .login(&provider.table("corp", ""))
-        .run();
+    let (provider, _app, gateway) = at_corp().await;
     let browser = gateway.anon();
     let back = Person::new()
         .visit(&browser.begin("corp", "/").await, "alice")

@@ -67,6 +67,15 @@ impl Bench {
             .await
             .unwrap()
     }
+    /// Renewed when a check is due in the background, and its provider holds what it was told to answer.
+    async fn asked_and_held(&self) -> Arc<IssuedPair> {
+        let pair = self.begin_there().await;
+        self.clock.advance(in_background());
+        self.talker.hold.store(true, Ordering::SeqCst);
+        let next = self.issued(&pair).await;
+        self.talker.held.notified().await;
+        next
+    }
     /// Sessions were read this often from now on.
     async fn looked(&self, times: usize) {
         let reads = || self.store.reads.load(Ordering::SeqCst);

@@ -48,10 +48,7 @@ async fn i08_an_answer_that_the_store_could_not_take_is_written_when_it_can() {
             bench.part(&pair).await.asking.is_none()
         })
         .await;
-        let mut pair = match background {
-            true => bench.issued(&pair).await,
-            false => bench.issued(&pair).await,
-        };
+        let mut pair = bench.issued(&pair).await;
         for _ in 0..2 {
             bench.clock.advance(in_background());
             pair = bench.issued(&pair).await;
@@ -66,14 +63,10 @@ async fn i08_an_answer_that_the_store_could_not_take_is_written_when_it_can() {
 #[tokio::test]
 async fn i08_an_end_that_the_store_could_not_take_is_obeyed_here_and_written_when_it_can() {
     let bench = bench().await;
-    let pair = bench.begin_there().await;
-    bench.clock.advance(in_background());
-    bench.talker.hold.store(true, Ordering::SeqCst);
     bench
         .talker
         .say(Some(ProviderAnswer::Ended(ProviderEnd::InvalidGrant)));
-    let next = bench.issued(&pair).await;
-    bench.talker.held.notified().await;
+    let next = bench.asked_and_held().await;
     bench.store.broken.store(true, Ordering::SeqCst);
     bench.talker.release.notify_one();
     let outages = |event: &SessionEvent| matches!(event, SessionEvent::StoreUnavailable);
@@ -207,12 +200,8 @@ async fn an_answer_and_a_rotation_that_meet_both_count() {
 async fn a_sign_out_while_the_provider_is_asked_wins() {
     for answer in [None, Some(ProviderAnswer::Ended(ProviderEnd::InvalidGrant))] {
         let bench = bench().await;
-        let pair = bench.begin_there().await;
-        bench.clock.advance(in_background());
-        bench.talker.hold.store(true, Ordering::SeqCst);
         bench.talker.say(answer);
-        let next = bench.issued(&pair).await;
-        bench.talker.held.notified().await;
+        let next = bench.asked_and_held().await;
         assert!(
             bench
                 .sessions
@@ -232,14 +221,10 @@ async fn a_sign_out_while_the_provider_is_asked_wins() {
 #[tokio::test]
 async fn an_end_that_was_said_of_a_spent_token_is_none() {
     let bench = bench().await;
-    let pair = bench.begin_there().await;
-    bench.clock.advance(in_background());
-    bench.talker.hold.store(true, Ordering::SeqCst);
     bench
         .talker
         .say(Some(ProviderAnswer::Ended(ProviderEnd::InvalidGrant)));
-    let next = bench.issued(&pair).await;
-    bench.talker.held.notified().await;
+    let next = bench.asked_and_held().await;
     // The call took longer than its lease; another one was answered meanwhile.
     bench.edit(&next, |part| part.asking = None).await;
     bench.talker.release.notify_one();
@@ -253,12 +238,8 @@ async fn an_end_that_was_said_of_a_spent_token_is_none() {
 #[tokio::test]
 async fn an_answer_to_a_spent_token_does_not_replace_a_newer_one() {
     let bench = bench().await;
-    let pair = bench.begin_there().await;
-    bench.clock.advance(in_background());
-    bench.talker.hold.store(true, Ordering::SeqCst);
     bench.talker.give_groups(&["old"]);
-    let next = bench.issued(&pair).await;
-    bench.talker.held.notified().await;
+    let next = bench.asked_and_held().await;
     // The call took longer than its lease; another one was answered meanwhile.
     bench
         .edit(&next, |part| {
