@@ -26,6 +26,9 @@ pub struct ProviderSession {
     /// The newest ID token, as `id_token_hint` of a logout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_token: Option<Sealed>,
+    /// Whether userinfo has named groups of the person: then they are in none when it names none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub groups_at_userinfo: bool,
     /// When the provider last said that all is well.
     pub checked_at: Timestamp,
     /// Who is asking it now, or until when nobody is to.
@@ -177,6 +180,7 @@ mod tests {
             session: None,
             refresh_token: Some(Sealed("sealed".to_owned())),
             id_token: None,
+            groups_at_userinfo: false,
             checked_at: CHECKED,
             asking,
         }

@@ -244,6 +244,16 @@ impl RemoteKeys {
         true
     }
 
+    /// When to fetch again without being asked: this long after a failure, and otherwise when the keys of the last fetch,
+    /// whoever caused it, are [`Settings::refresh`] old.
+    pub(super) fn again_at(&self, after_failure: Option<Duration>) -> Instant {
+        let refresh = self.settings.refresh;
+        match (after_failure, self.turn().began) {
+            (None, Some(began)) => began + refresh,
+            (pause, _) => Instant::now() + pause.unwrap_or(refresh),
+        }
+    }
+
     async fn fetch(&self) -> Result<Fetched, IssuerError> {
         let Settings {
             issuer,
@@ -326,14 +336,15 @@ async fn keep_fresh(keys: Weak<RemoteKeys>) {
         let Some(strong) = keys.upgrade() else { return };
         let failed_before = std::mem::replace(&mut failed, strong.failed.load(Ordering::Relaxed));
         let went_well = failed == failed_before;
-        let next = match (went_well, strong.current().is_some()) {
-            (true, _) => strong.settings.refresh,
-            (false, true) => strong.settings.interval,
-            (false, false) => pauses.pause(),
+        let pause = match (went_well, strong.current().is_some()) {
+            (true, _) => None,
+            (false, true) => Some(strong.settings.interval),
+            (false, false) => Some(pauses.pause()),
         };
+        let at = strong.again_at(pause);
         drop(strong);
-        tokio::time::sleep(next).await;
+        tokio::time::sleep_until(at).await;
         let Some(strong) = keys.upgrade() else { return };
-        strong.begin_after(next);
+        strong.begin_after(pause.unwrap_or(strong.settings.refresh));
     }
 }

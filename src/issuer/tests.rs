@@ -466,6 +466,26 @@ async fn old_keys_stay_when_a_fetch_fails() {
 }
 
 #[tokio::test]
+async fn keys_never_grow_older_than_they_may_whoever_fetched_them_last() {
+    let site = Site::start().await;
+    site.put("/jwks", 200, set_of("one"));
+    let pace = Settings {
+        interval: Duration::ZERO,
+        ..settings(&site, at(&site, "/jwks"))
+    };
+    let refresh = pace.refresh;
+    let keys = RemoteKeys::start(pace, outbound(), Handle::current());
+    let seen = keys.ready().await.unwrap().keys.generation();
+    let first = keys.again_at(None);
+    assert!(first <= tokio::time::Instant::now() + refresh);
+    // Their age counts, not when somebody looks at it; and it is that of the last fetch, also when a stranger's token caused it.
+    assert_eq!(keys.again_at(None), first);
+    let before = tokio::time::Instant::now();
+    assert!(keys.unknown_key(seen).await.is_none());
+    assert!(keys.again_at(None) >= before + refresh);
+}
+
+#[tokio::test]
 async fn keys_are_refreshed_in_the_background_and_only_while_somebody_uses_them() {
     let site = Site::start().await;
     site.put("/jwks", 200, set_of("one"));

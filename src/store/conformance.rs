@@ -64,6 +64,7 @@ pub(crate) fn session_at_provider(
         session: there.map(str::to_owned),
         refresh_token: Some(Sealed("refresh".to_owned())),
         id_token: Some(Sealed("id".to_owned())),
+        groups_at_userinfo: true,
         checked_at: NOW,
         asking: None,
     }));

@@ -155,6 +155,7 @@ pub(super) async fn came_back(
                 session: signed_in.session,
                 refresh_token: signed_in.refresh_token,
                 id_token: signed_in.id_token,
+                groups_at_userinfo: signed_in.groups_at_userinfo,
             };
             match new_session(context, &parts.headers, identity, Some(there), asked, trail).await? {
                 Ok(pair) => {

@@ -59,6 +59,8 @@ pub struct SignedIn {
     pub refresh_token: Option<Secret>,
     /// For `id_token_hint`.
     pub id_token: Option<Secret>,
+    /// Whether userinfo named groups.
+    pub groups_at_userinfo: bool,
 }
 
 /// How a sign-in is to be begun.

@@ -60,13 +60,14 @@ async fn asked(
         Err(refusal) => return without_tokens(refused(refusal, &response)),
     };
     let kept = (tokens.refresh_token.clone(), tokens.id_token.clone());
-    let answer = about(provider, tokens, question, clock.now()).await;
+    let (answer, groups_at_userinfo) = about(provider, tokens, question, clock.now()).await;
     ProviderReply {
         refresh_token: kept.0,
         // One that was refused is no hint of anything.
         id_token: kept
             .1
             .filter(|_| matches!(answer, ProviderAnswer::Welcome(_))),
+        groups_at_userinfo,
         answer,
     }
 }
@@ -84,25 +85,38 @@ fn refused(refusal: TokenRefusal, response: &Response<Bytes>) -> ProviderAnswer 
     }
 }
 
+/// The answer, and whether userinfo named groups in it.
 async fn about(
     provider: &Provider,
     tokens: Tokens,
     question: ProviderQuestion<'_>,
     now: Timestamp,
-) -> ProviderAnswer {
-    let (subject, before) = (question.subject, question.identity);
-    match provider.refreshed(tokens, subject, before, now).await {
-        Ok(Some(identity)) => ProviderAnswer::Welcome(Box::new(taken_over(question, identity))),
-        Ok(None) => ProviderAnswer::Welcome(Box::new(question.identity.clone())),
+) -> (ProviderAnswer, bool) {
+    let failure = match provider.refreshed(tokens, question, now).await {
+        Ok(Some(now)) => {
+            let identity = taken_over(question, now.identity);
+            return (
+                ProviderAnswer::Welcome(Box::new(identity)),
+                now.groups_at_userinfo,
+            );
+        }
+        Ok(None) => {
+            let identity = question.identity.clone();
+            return (ProviderAnswer::Welcome(Box::new(identity)), false);
+        }
+        Err(failure) => failure,
+    };
+    let answer = match failure {
         // Both are refused at a sign-in, and the provider has left no doubt.
-        Err(Failure::Person(PersonError::NotAllowed(_) | PersonError::UnverifiedUser)) => {
+        Failure::Person(PersonError::NotAllowed(_) | PersonError::UnverifiedUser) => {
             ProviderAnswer::Ended(ProviderEnd::NotAllowed)
         }
-        Err(Failure::IdToken(IdTokenError::Subject) | Failure::UserinfoSubject) => {
+        Failure::IdToken(IdTokenError::Subject) | Failure::UserinfoSubject => {
             ProviderAnswer::Ended(ProviderEnd::SomebodyElse)
         }
-        Err(failure) => unknown(&failure.to_string()),
-    }
+        failure => unknown(&failure.to_string()),
+    };
+    (answer, false)
 }
 
 /// What the provider says now. When and how somebody signed in does not change, and neither does the name by which sessions are
@@ -129,6 +143,7 @@ fn without_tokens(answer: ProviderAnswer) -> ProviderReply {
     ProviderReply {
         refresh_token: None,
         id_token: None,
+        groups_at_userinfo: false,
         answer,
     }
 }

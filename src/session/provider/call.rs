@@ -89,6 +89,7 @@ impl Call {
         let unknown = |reason: &str| ProviderReply {
             refresh_token: None,
             id_token: None,
+            groups_at_userinfo: false,
             answer: ProviderAnswer::Unknown {
                 reason: reason.to_owned(),
                 retry_after: None,
@@ -113,6 +114,7 @@ impl Call {
             issuer: &there.issuer,
             subject: &there.subject,
             identity,
+            groups_at_userinfo: there.groups_at_userinfo,
             refresh_token: &refresh_token,
         };
         tokio::time::timeout(CALL, providers.talker.refresh(question))
@@ -197,6 +199,7 @@ impl Sessions {
         }
         match &reply.answer {
             ProviderAnswer::Welcome(_) => {
+                there.groups_at_userinfo |= reply.groups_at_userinfo;
                 there.checked_at = call.asked_at.max(there.checked_at);
                 there.asking = None;
             }

@@ -58,6 +58,8 @@ pub struct ProviderQuestion<'a> {
     pub subject: &'a str,
     /// Who the session says it is, as of the last check.
     pub identity: &'a Identity,
+    /// Whether userinfo has named groups of this person before.
+    pub groups_at_userinfo: bool,
     /// The refresh token.
     pub refresh_token: &'a Secret,
 }
@@ -69,6 +71,8 @@ pub struct ProviderReply {
     pub refresh_token: Option<Secret>,
     /// A newer ID token.
     pub id_token: Option<Secret>,
+    /// Whether userinfo named groups.
+    pub groups_at_userinfo: bool,
     /// The answer.
     pub answer: ProviderAnswer,
 }
@@ -122,6 +126,7 @@ impl ProviderTalker for NoProviders {
         Box::pin(std::future::ready(ProviderReply {
             refresh_token: None,
             id_token: None,
+            groups_at_userinfo: false,
             answer,
         }))
     }
@@ -203,6 +208,7 @@ impl Providers {
             session: there.session,
             refresh_token: keep(Kind::Refresh, there.refresh_token, MAX_REFRESH_TOKEN)?,
             id_token: keep(Kind::Id, there.id_token, MAX_ID_TOKEN)?,
+            groups_at_userinfo: there.groups_at_userinfo,
             checked_at: now,
             asking: None,
         })
@@ -222,6 +228,8 @@ pub struct SignedInThere {
     pub refresh_token: Option<Secret>,
     /// The ID token, as `id_token_hint` of a logout; dropped when it is longer than 8 KiB.
     pub id_token: Option<Secret>,
+    /// Whether userinfo named groups.
+    pub groups_at_userinfo: bool,
 }
 
 /// Where a session began, for a logout there.

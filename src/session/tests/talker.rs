@@ -75,6 +75,7 @@ impl Talker {
         let reply = |refresh_token, answer| ProviderReply {
             refresh_token,
             id_token: None,
+            groups_at_userinfo: false,
             answer,
         };
         assert!(PROVIDERS.contains(&question.provider));

@@ -752,6 +752,57 @@ async fn whose_name_is_an_address_that_is_denied_is_nobody_any_more() {
 }
 
 #[tokio::test]
+async fn whose_groups_come_from_userinfo_loses_the_last_one_by_its_silence() {
+    let clock = WallClock::shared();
+    let app = App::start().await;
+    let rogue = Rogue::under(Some(clock.clone())).await;
+    let gateway = by(&app, &rogue.table("corp", NO_GRACE)).clock(&clock).run();
+    let id_tokens_say_who_it_is_alone = || {
+        rogue.id_token(|token| {
+            let claims = token.claims.as_object_mut().unwrap();
+            for name in ["name", "email", "email_verified", "groups"] {
+                claims.remove(name);
+            }
+        });
+    };
+    let userinfo_says_no_groups = || {
+        rogue.says("userinfo", |claims| {
+            claims.as_object_mut().unwrap().remove("groups");
+        });
+    };
+    let renewed = async |alice: &Browser| {
+        clock.advance(PAST_CHECK);
+        alice.drop_cookie(ACCESS);
+        let answer = alice.get("/").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        app.last()
+    };
+    id_tokens_say_who_it_is_alone();
+    let alice = gateway.anon().signed_in_by("corp", "/").await;
+    let seen = renewed(&alice).await;
+    assert_eq!(seen.one("x-forwarded-groups"), Some("staff,writers"));
+    userinfo_says_no_groups();
+    let seen = renewed(&alice).await;
+    assert_eq!(seen.one("x-forwarded-groups"), None);
+    assert_eq!(seen.one("x-forwarded-email"), Some("alice@example.com"));
+
+    // Of somebody of whom it never named any, its silence says nothing: here the ID token of the sign-in did.
+    rogue.repent();
+    userinfo_says_no_groups();
+    let alice = gateway.anon().signed_in_by("corp", "/").await;
+    id_tokens_say_who_it_is_alone();
+    let seen = renewed(&alice).await;
+    assert_eq!(seen.one("x-forwarded-groups"), Some("staff,writers"));
+    // Until it does.
+    rogue.says("userinfo", |claims| claims["groups"] = json!(["staff"]));
+    let seen = renewed(&alice).await;
+    assert_eq!(seen.one("x-forwarded-groups"), Some("staff"));
+    userinfo_says_no_groups();
+    let seen = renewed(&alice).await;
+    assert_eq!(seen.one("x-forwarded-groups"), None);
+}
+
+#[tokio::test]
 async fn silence_about_groups_harms_nobody_where_no_app_is_told_them() {
     let clock = WallClock::shared();
     let app = App::start().await;

@@ -20,6 +20,7 @@ use crate::auth::claims::ClaimSet;
 use crate::auth::foreign_token::ForeignClaims;
 use crate::clock::Timestamp;
 use crate::issuer::Metadata;
+use crate::session::ProviderQuestion;
 use crate::units::Secret;
 
 impl Provider {
@@ -27,10 +28,10 @@ impl Provider {
     pub(in crate::login::oidc) async fn refreshed(
         &self,
         tokens: Tokens,
-        subject: &str,
-        before: &Identity,
+        question: ProviderQuestion<'_>,
         now: Timestamp,
-    ) -> Result<Option<Identity>, Failure> {
+    ) -> Result<Option<Refreshed>, Failure> {
+        let (subject, before) = (question.subject, question.identity);
         let fetched = self.fetched().await?;
         let metadata = metadata_of(&fetched)?;
         let settings = &self.settings;
@@ -42,7 +43,11 @@ impl Provider {
                 let (all, sources) = (&said.all, &said.sources);
                 let identity =
                     continued::read(settings, all, sources, before, NoGroups::Gone, now)?;
-                return Ok(Some(identity));
+                let groups_at_userinfo = self.names_groups(userinfo.as_ref());
+                return Ok(Some(Refreshed {
+                    identity,
+                    groups_at_userinfo,
+                }));
             }
         }
         let Ok(endpoint) = place(metadata, "userinfo_endpoint") else {
@@ -50,10 +55,16 @@ impl Provider {
         };
         let userinfo = self.userinfo(&endpoint, &tokens, subject).await?;
         let sources = [&userinfo];
-        let silence = NoGroups::Silence;
+        let silence = match question.groups_at_userinfo {
+            true => NoGroups::Gone,
+            false => NoGroups::Silence,
+        };
         // What cannot be read may be an end: it is no welcome.
         let identity = continued::read(settings, &userinfo, &sources, before, silence, now)?;
-        Ok(Some(identity))
+        Ok(Some(Refreshed {
+            identity,
+            groups_at_userinfo: self.names_groups(Some(&userinfo)),
+        }))
     }
 
     /// Who the tokens of a sign-in are about.
@@ -74,6 +85,7 @@ impl Provider {
             session: claims.set.text("sid").map(str::to_owned),
             refresh_token: tokens.refresh_token,
             id_token: tokens.id_token,
+            groups_at_userinfo: self.names_groups(userinfo.as_ref()),
         })
     }
 
@@ -117,6 +129,10 @@ impl Provider {
             }
             _ => Ok(None),
         }
+    }
+
+    fn names_groups(&self, userinfo: Option<&ClaimSet>) -> bool {
+        userinfo.is_some_and(|userinfo| userinfo.has_at(&self.settings.claims.map.groups))
     }
 
     /// Userinfo of this person (OpenID Connect Core section 5.3.2).
@@ -183,6 +199,7 @@ impl Provider {
             // Such services let tokens live for ever or not at all; there is nothing that a renewal could ask.
             refresh_token: None,
             id_token: None,
+            groups_at_userinfo: false,
         })
     }
 
@@ -218,6 +235,14 @@ impl Provider {
             false => Err(Failure::Answer(which, "it is not application/json")),
         }
     }
+}
+
+/// Who somebody is by now.
+pub(in crate::login::oidc) struct Refreshed {
+    /// Who they are.
+    pub(in crate::login::oidc) identity: Identity,
+    /// Whether userinfo named groups.
+    pub(in crate::login::oidc) groups_at_userinfo: bool,
 }
 
 /// What was said of somebody: all of it, and by whom.

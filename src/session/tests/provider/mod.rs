@@ -16,6 +16,7 @@ pub(super) fn there(session: Option<&str>) -> SignedInThere {
         session: session.map(str::to_owned),
         refresh_token: Some(token(0)),
         id_token: Some(Secret::new("an id token")),
+        groups_at_userinfo: false,
     }
 }
 
