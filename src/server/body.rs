@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::guard::Flight;
+use super::unread::Unread;
 use crate::body::{Body, BodyError};
 use crate::deadline::Deadline;
 
@@ -54,18 +55,23 @@ impl Completion {
     }
 }
 
-/// Wraps a request body for the handler.
+/// Wraps a request body for the handler. What it does not read is left to the `stream` it came on, if it has one of its own.
 pub(super) fn request_body(
     body: Incoming,
     limit: Option<u64>,
     idle: Duration,
+    stream: Option<&Arc<Handed>>,
 ) -> (Body, Completion) {
     if body.is_end_stream() {
         return (Body::empty(), Completion(None));
     }
     let complete = Arc::new(AtomicBool::new(false));
+    if let Some(stream) = stream {
+        stream.unread.begin();
+    }
     let body = RequestBody {
-        body,
+        body: Some(body),
+        stream: stream.cloned(),
         left: limit,
         idle,
         silent_since: None,
@@ -76,7 +82,9 @@ pub(super) fn request_body(
 }
 
 struct RequestBody {
-    body: Incoming,
+    /// There until it is left to the stream.
+    body: Option<Incoming>,
+    stream: Option<Arc<Handed>>,
     left: Option<u64>,
     idle: Duration,
     silent_since: Option<Instant>,
@@ -93,7 +101,10 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
             let since = *this.silent_since.get_or_insert_with(Instant::now);
             ready!(this.deadline.poll_at(since + this.idle, cx));
             return Poll::Ready(Some(Err(RequestBodyError::Stalled)));
@@ -113,35 +124,48 @@ impl HttpBody for RequestBody {
                 None => return Poll::Ready(Some(Err(RequestBodyError::TooLarge))),
             }
         }
-        if this.body.is_end_stream() {
+        if body.is_end_stream() {
             this.complete.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 
-/// Since when a frame of one HTTP/2 stream waits for the peer to make room.
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            stream.unread.leave(self.body.take());
+        }
+    }
+}
+
+/// One HTTP/2 stream: since when a frame of its answer waits for the peer to make room, and what nobody reads of its request.
 #[derive(Debug, Default)]
-pub(super) struct Handed(Mutex<Option<Instant>>);
+pub(super) struct Handed {
+    since: Mutex<Option<Instant>>,
+    pub(super) unread: Unread,
+}
 
 impl Handed {
     fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Ends when the peer has not made room for `limit`.
     pub(super) async fn stalled(&self, limit: Duration) {
         let mut deadline = Deadline::default();
         std::future::poll_fn(|cx| {
-            let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
             match since {
                 None => Poll::Pending,
                 Some(since) => deadline.poll_at(since + limit, cx),

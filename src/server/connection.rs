@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use super::body::{Completion, request_body};
+use super::body::{Completion, Handed, request_body};
 use super::refusal::Refusal;
 use super::timeouts::{Activity, Socket};
 use super::worker::{Accepted, Shared};
@@ -167,6 +167,7 @@ pub(super) async fn handle<H: Handler>(
     request: Request<Incoming>,
     addressed: Addressed,
     context: &Context<H>,
+    stream: Option<&Arc<Handed>>,
 ) -> (Response<Body>, Completion) {
     let limits = &context.shared.limits;
     let misdirected = context
@@ -178,7 +179,8 @@ pub(super) async fn handle<H: Handler>(
     let too_large =
         matches!((length, limits.body_bytes), (Some(length), Some(limit)) if length > limit);
     let (parts, body) = request.into_parts();
-    let (body, completion) = request_body(body, limits.body_bytes, limits.body_idle_timeout);
+    let (body, completion) =
+        request_body(body, limits.body_bytes, limits.body_idle_timeout, stream);
     if misdirected || too_large {
         let refusal = match misdirected {
             true => Refusal::MISDIRECTED,

@@ -85,7 +85,7 @@ async fn answer<H: Handler>(
                 authority: head.authority,
                 target: RawTarget(head.target),
             };
-            let (mut response, completion) = handle(request, addressed, &context).await;
+            let (mut response, completion) = handle(request, addressed, &context, None).await;
             // What is left of the body must never be read as a request.
             if !completion.is_complete() {
                 close(&mut response);

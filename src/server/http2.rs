@@ -17,6 +17,7 @@ use super::h2_watch::Watch;
 use super::refusal::Refusal;
 use super::target::{Authorities, check_http2};
 use super::timeouts::Activity;
+use super::unread::Rest;
 use super::{Addressed, Handler};
 
 const STREAMS: u32 = 128;
@@ -89,17 +90,26 @@ async fn answer<H: Handler>(
     checked: Result<Addressed, Refusal>,
     context: Arc<Context<H>>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    let stream = STREAM.try_with(Arc::clone).ok();
     let response = match checked {
-        Ok(addressed) => handle(request, addressed, &context).await.0,
-        Err(refusal) => context.refuse(refusal),
+        Ok(addressed) => {
+            handle(request, addressed, &context, stream.as_ref())
+                .await
+                .0
+        }
+        Err(refusal) => {
+            if let Some(stream) = &stream {
+                stream.unread.leave(Some(request.into_body()));
+            }
+            context.refuse(refusal)
+        }
     };
-    let sending = STREAM
-        .try_with(|stream| Sending::Http2(Arc::clone(stream)))
-        .unwrap_or(Sending::Unwatched);
+    let sending = stream.map_or(Sending::Unwatched, Sending::Http2);
     Ok(response.map(|body| ResponseBody::new(body, sending)))
 }
 
-/// Runs the streams of one connection; one whose peer makes no room for its answer is reset.
+/// Runs the streams of one connection; one whose peer makes no room for its answer is reset. One whose answer does not need its
+/// whole request body is kept for a moment, so that the answer arrives.
 #[derive(Clone)]
 struct Streams {
     tasks: TaskTracker,
@@ -116,10 +126,12 @@ where
         let patience = self.patience;
         self.tasks.spawn(async move {
             let handed = Arc::new(Handed::default());
+            let mut rest = Rest::of(&handed.unread);
             tokio::select! {
                 biased;
-                () = STREAM.scope(Arc::clone(&handed), stream) => {}
+                () = STREAM.scope(Arc::clone(&handed), stream) => rest.read_on(patience).await,
                 () = handed.stalled(patience) => tracing::debug!("a stream's peer does not read"),
+                () = rest.read() => {}
             }
             drop(open);
         });

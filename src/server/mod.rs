@@ -16,6 +16,7 @@ mod refusal;
 mod target;
 mod timeouts;
 pub mod tls;
+mod unread;
 mod worker;
 
 pub use accept::{Bound, Drained, ServerError, bind};

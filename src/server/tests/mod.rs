@@ -1,5 +1,6 @@
 //! The server on a real socket with real TLS, and a small handler that tells what it saw.
 
+mod early;
 mod framing;
 mod serving;
 mod stalls;

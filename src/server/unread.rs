@@ -1,0 +1,148 @@
+//! The rest of a request body over HTTP/2 whose answer did not wait for it: read on for a moment, and dropped.
+//!
+//! A stream that is let go while its client still sends is reset (RFC 9113 section 8.1, `NO_ERROR`), and clients exist that
+//! then throw the answer away: a refusal would look like a broken connection. Reading on keeps the windows open, for this
+//! stream and for its neighbours. Bounded in bytes and in time, and nothing is kept.
+
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::deadline::Deadline;
+
+/// Less than HTTP/1 reads on at the end of a connection, because a connection has many streams. What `body_bytes` allows does
+/// not matter: that too much came is what the answer may have to tell.
+const MOST_BYTES: u64 = 1 << 20;
+/// After the end of the answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What became of the request body of one stream.
+#[derive(Default)]
+enum State {
+    /// There is none, or it was read to its end, or it is none any more.
+    #[default]
+    Nothing,
+    /// Somebody reads it.
+    Read,
+    /// Nobody reads it any more.
+    Left(Incoming),
+}
+
+/// Where a request body is left by whoever does not want the rest of it.
+#[derive(Default)]
+pub(super) struct Unread {
+    state: Mutex<State>,
+    told: AtomicWaker,
+}
+
+impl std::fmt::Debug for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unread")
+    }
+}
+
+impl Unread {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing can panic while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A body is handed out.
+    pub(super) fn begin(&self) {
+        *self.state() = State::Read;
+    }
+
+    /// Its reader is done: with a body that is not at its end, the rest is read here.
+    pub(super) fn leave(&self, rest: Option<Incoming>) {
+        *self.state() = match rest {
+            Some(body) if !body.is_end_stream() => State::Left(body),
+            _ => State::Nothing,
+        };
+        self.told.wake();
+    }
+}
+
+/// Reads what was left.
+pub(super) struct Rest<'a> {
+    unread: &'a Unread,
+    body: Option<Incoming>,
+    left: u64,
+}
+
+impl<'a> Rest<'a> {
+    pub(super) fn of(unread: &'a Unread) -> Self {
+        Rest {
+            unread,
+            body: None,
+            left: MOST_BYTES,
+        }
+    }
+
+    /// Reads as long as the answer is under way: never ends, so that something else does.
+    pub(super) async fn read(&mut self) {
+        std::future::poll_fn(|cx| {
+            let _ = self.poll(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads on after the answer, until the body ends or it is enough.
+    pub(super) async fn read_on(mut self, patience: Duration) {
+        let mut deadline = Deadline::default();
+        let mut until = None;
+        std::future::poll_fn(|cx| {
+            if self.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let at = *until.get_or_insert_with(|| Instant::now() + LINGER.min(patience));
+            deadline.poll_at(at, cx)
+        })
+        .await;
+    }
+
+    /// Ready when there is nothing to read, or nothing more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(body) = &mut self.body else {
+            return self.poll_left(cx);
+        };
+        loop {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    self.left = self.left.saturating_sub(bytes);
+                    if self.left > 0 {
+                        continue;
+                    }
+                }
+                None | Some(Err(_)) => {}
+            }
+            self.body = None;
+            return Poll::Ready(());
+        }
+    }
+
+    /// Takes the body when it is there; a future is polled by the task that hands bodies out, so `Nothing` needs no waker.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.unread.state();
+        match std::mem::take(&mut *state) {
+            State::Nothing => Poll::Ready(()),
+            State::Read => {
+                *state = State::Read;
+                self.unread.told.register(cx.waker());
+                Poll::Pending
+            }
+            State::Left(body) => {
+                drop(state);
+                self.body = Some(body);
+                self.poll(cx)
+            }
+        }
+    }
+}
