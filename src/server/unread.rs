@@ -113,15 +113,12 @@ impl<'a> Rest<'a> {
             return self.poll_left(cx);
         };
         loop {
-            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    self.left = self.left.saturating_sub(bytes);
-                    if self.left > 0 {
-                        continue;
-                    }
+            if let Some(Ok(frame)) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.left = self.left.saturating_sub(bytes);
+                if self.left > 0 {
+                    continue;
                 }
-                None | Some(Err(_)) => {}
             }
             self.body = None;
             return Poll::Ready(());

@@ -1,12 +1,12 @@
 //! HTTP/2 answers that do not wait for their request's body: they arrive, and what they leave unread holds nothing up.
 
 use std::future::poll_fn;
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::Request;
+use tokio::time::Instant;
 
 use super::*;
 
