@@ -83,6 +83,14 @@ fn name(reader: &Reader<'_>, text: &Spanned<&str>, providers: &[String]) -> Opti
         .iter()
         .filter(|provider| behind(provider).is_some())
         .max_by_key(|provider| provider.len());
+    let alone = whose.and_then(|provider| behind(provider)).unwrap_or(typed);
+    if alone.trim() != alone && !alone.trim().is_empty() {
+        reader.problems.warning(
+            text.span(),
+            format!("the name in {typed:?} begins or ends with a blank"),
+            "names are compared exactly: remove it, unless it is part of the name",
+        );
+    }
     let wrong = |message: String, hint: &str| {
         reader.problems.error(text.span(), message, hint);
         None
@@ -91,7 +99,7 @@ fn name(reader: &Reader<'_>, text: &Spanned<&str>, providers: &[String]) -> Opti
     let stranger = typed.split_once(':').filter(|_| !providers.is_empty());
     match (whose, stranger) {
         (Some(provider), _) => match behind(provider).unwrap_or_default() {
-            "" => wrong(
+            name if name.trim().is_empty() => wrong(
                 format!("there is no name behind {typed:?}"),
                 &format!("write \"{provider}:NAME\""),
             ),

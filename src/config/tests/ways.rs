@@ -127,6 +127,25 @@ fn a_name_in_allow_can_say_whose_it_is() {
 }
 
 #[test]
+fn a_blank_around_a_name_is_told_because_nothing_is_trimmed() {
+    let said = |allow: &str| -> Vec<String> {
+        let text = format!("{SERVER}{CORP}{APP}{ROUTE}allow = {{ {allow} }}\n");
+        let config = parse(&text, "gateway.toml").unwrap();
+        let problems = config.warnings.problems().iter();
+        let blanks = problems.filter(|problem| problem.message.contains("blank"));
+        blanks.map(|problem| problem.message.clone()).collect()
+    };
+    for (allow, name) in [
+        (r#"users = ["corp: alice"]"#, "corp: alice"),
+        (r#"groups = ["staff "]"#, "staff "),
+    ] {
+        let want = format!("the name in {name:?} begins or ends with a blank");
+        assert_eq!(said(allow), [want]);
+    }
+    assert_eq!(said(r#"groups = ["corp:the staff"]"#), [""; 0]);
+}
+
+#[test]
 fn a_name_of_nobodys_provider_is_an_error_that_helps() {
     let both = format!("{LOCAL}{CORP}");
     let wrong = |ways: &str, allow: &str| -> String {
@@ -149,6 +168,10 @@ fn a_name_of_nobodys_provider_is_an_error_that_helps() {
     assert_eq!(
         wrong(&both, r#"users = ["corp:"]"#),
         r#"there is no name behind "corp:" | write "corp:NAME""#
+    );
+    assert_eq!(
+        wrong(&both, r#"users = ["corp: "]"#),
+        r#"there is no name behind "corp: " | write "corp:NAME""#
     );
     // The warning can be copied from, and following it ends it.
     let hint = wrong(&format!("{both}{BEARER}"), r#"users = ["alice"]"#);

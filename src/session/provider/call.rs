@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::seal::Kind;
 use super::{
     MAX_ID_TOKEN, MAX_REFRESH_TOKEN, ProviderAnswer, ProviderEnd, ProviderQuestion, ProviderReply,
-    ProviderTalker,
+    ProviderTalker, tell_too_long,
 };
 use crate::auth::provider_session::{Asking, Sealed};
 use crate::auth::rotation::SessionRecord;
@@ -192,6 +192,7 @@ impl Sessions {
             return false;
         }
         if let Some(token) = &reply.refresh_token {
+            tell_too_long(&there.issuer, token);
             there.refresh_token = seal(Kind::Refresh, token, MAX_REFRESH_TOKEN);
         }
         if let Some(token) = &reply.id_token {

@@ -202,6 +202,9 @@ impl Providers {
                 .ok_or(BeginError::Issue(IssueError::Random)),
             Some(_) | None => Ok(None),
         };
+        if let Some(token) = &there.refresh_token {
+            tell_too_long(&there.issuer, token);
+        }
         Ok(ProviderSession {
             issuer: there.issuer,
             subject: there.subject,
@@ -212,6 +215,19 @@ impl Providers {
             checked_at: now,
             asking: None,
         })
+    }
+}
+
+/// Tells operators when a provider can no longer be asked about a session.
+fn tell_too_long(issuer: &str, token: &Secret) {
+    let bytes = token.expose().len();
+    if bytes > MAX_REFRESH_TOKEN {
+        tracing::warn!(
+            issuer,
+            bytes,
+            most = MAX_REFRESH_TOKEN,
+            "a refresh token is too long to keep: this session lives on without asking its provider"
+        );
     }
 }
 
