@@ -28,6 +28,7 @@ pub mod config;
 pub mod control;
 mod deadline;
 pub mod demo;
+mod door;
 pub mod error;
 pub mod external;
 pub mod gateway;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
+use crate::door;
 use crate::listening::ListenError;
 use crate::observe::Metrics;
 use crate::observe::metrics::CONTENT_TYPE;
@@ -100,34 +101,18 @@ async fn serve_within(
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
-    loop {
-        // A permit first: without one, further connections wait in the kernel's queue.
-        let accepted = async {
-            let permit = permits.clone().acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (state, shutdown) = (state.clone(), shutdown.clone());
-                tasks.spawn(async move {
-                    tokio::select! {
-                        () = shutdown.cancelled() => {}
-                        _ = tokio::time::timeout(limits.lifetime, connection(limits, stream, state)) => {}
-                    }
-                    drop(permit);
-                });
+    door::each(&listener, &permits, &shutdown, |(stream, _), permit| {
+        let (state, shutdown) = (state.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                _ = tokio::time::timeout(limits.lifetime, connection(limits, stream, state)) => {}
             }
-            Err(error) => {
-                // Out of file descriptors, usually: trying again at once would only burn the processor.
-                tracing::warn!(%error, "the admin listener could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+            drop(permit);
+        });
+        Ok(())
+    })
+    .await;
     tasks.close();
     tasks.wait().await;
 }

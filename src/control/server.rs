@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::ShortPath;
 use super::{Control, ControlError, MAX_REQUEST, Operator, Request, Response, SOCKET_NAME, Why};
+use crate::door;
 use crate::session::By;
 use crate::store::BackupStream;
 
@@ -69,29 +70,15 @@ async fn accept(
     shutdown: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let operator = Arc::clone(&operator);
-                tokio::spawn(async move {
-                    serve(stream, &operator).await;
-                    drop(permit);
-                });
-            }
-            // Out of descriptors, for example: it passes.
-            Err(error) => {
-                tracing::warn!(%error, "the control socket could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
+    door::each(&listener, &room, &shutdown, |stream, permit| {
+        let operator = Arc::clone(&operator);
+        tokio::spawn(async move {
+            serve(stream, &operator).await;
+            drop(permit);
+        });
+        Ok(())
+    })
+    .await;
     let _ = fs::remove_file(&path);
 }
 

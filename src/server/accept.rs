@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::worker::{self, Accepted, Shared};
-use super::{Handler, Settings, descriptors, door, redirect, tls};
+use super::{Handler, Settings, descriptors, redirect, tls};
+use crate::door;
 use crate::listening::ListenError;
 
 const BACKLOG: i32 = 4096;
@@ -232,7 +233,7 @@ async fn accept(listener: Listener, hand_off: Arc<HandOff>, shutdown: Cancellati
         &listener.socket,
         permits,
         &shutdown,
-        |stream, peer, permit| {
+        |(stream, peer), permit| {
             stream.set_nodelay(true)?;
             hand_off.send(Accepted {
                 stream: stream.into_std()?,

@@ -6,7 +6,6 @@ mod accept;
 mod body;
 mod connection;
 mod descriptors;
-mod door;
 mod guard;
 mod h2_watch;
 mod http1;

@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
 use super::target::{TARGET_BYTES, host_and_port};
-use super::{Limits, door};
+use crate::door;
 
 const CONNECTIONS: usize = 256;
 /// Longest head that is read; what matters stands in its first line.
@@ -56,7 +57,7 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS.min(limits.connections.max(1))));
-    door::each(&listener, &permits, &shutdown, |stream, _, permit| {
+    door::each(&listener, &permits, &shutdown, |(stream, _), permit| {
         let origins = Arc::clone(&origins);
         // Head, answer and farewell together; the answer is small enough to fit any socket buffer.
         let patience = limits.header_timeout;

@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("body", &[]),
     ("clock", &[]),
     ("deadline", &[]),
+    ("door", &[]),
     ("listening", &[]),
     ("units", &[]),
     ("token_cache", &[]),
@@ -55,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "observe",
             "clock",
             "deadline",
+            "door",
             "listening",
             "units",
         ],
@@ -66,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "auth",
             "body",
             "control",
+            "door",
             "listening",
             "observe",
             "session",
@@ -80,7 +83,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "accounts", "audit", "auth", "store", "session", "login", "clock", "units",
+            "accounts", "audit", "auth", "store", "session", "login", "door", "clock", "units",
         ],
     ),
     // Asks by the engines' own ways of asking; judges nothing that they judge.

@@ -1,26 +1,64 @@
 //! The loop around a listening socket: a permit first, so that connections beyond the limit wait in the kernel; what fails is
 //! tried again, and told once until it works again.
 //!
-//! Must not read a byte of a connection, or know what it is for.
+//! A leaf for every listener. Must not read a byte of a connection, or know what it is for.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait when the process or the system is out of file descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// A listening socket of either kind.
+pub(crate) trait Socket {
+    /// One connection.
+    type Arrival;
+
+    /// Waits for the next one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Arrival>> + Send;
+
+    /// What it is called in the log.
+    fn place(&self) -> String;
+}
+
+impl Socket for TcpListener {
+    type Arrival = (TcpStream, SocketAddr);
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Arrival>> + Send {
+        TcpListener::accept(self)
+    }
+
+    fn place(&self) -> String {
+        self.local_addr()
+            .map_or_else(|_| "?".to_owned(), |address| address.to_string())
+    }
+}
+
+impl Socket for UnixListener {
+    type Arrival = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+
+    fn place(&self) -> String {
+        "the control socket".to_owned()
+    }
+}
+
 /// Hands over every connection with its permit, until `shutdown`. An error of `take` counts as one of accepting.
-pub(super) async fn each(
-    socket: &TcpListener,
+pub(crate) async fn each<S: Socket>(
+    socket: &S,
     permits: &Arc<Semaphore>,
     shutdown: &CancellationToken,
-    mut take: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit) -> io::Result<()>,
+    mut take: impl FnMut(S::Arrival, OwnedSemaphorePermit) -> io::Result<()>,
 ) {
     let mut failing = false;
     loop {
@@ -36,14 +74,14 @@ pub(super) async fn each(
         let Some((permit, accepted)) = accepted else {
             return;
         };
-        match accepted.and_then(|(stream, peer)| take(stream, peer, permit)) {
+        match accepted.and_then(|arrival| take(arrival, permit)) {
             Ok(()) => failing = false,
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
                 if !failing {
                     failing = true;
-                    let address = socket.local_addr().ok();
-                    tracing::error!(%error, ?address, "cannot accept connections; trying again");
+                    let address = socket.place();
+                    tracing::error!(%error, address, "cannot accept connections; trying again");
                 }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -88,7 +126,7 @@ mod tests {
                 io::ErrorKind::ConnectionAborted.into(),
             ];
             async move {
-                each(&socket, &permits, &shutdown, |stream, peer, permit| {
+                each(&socket, &permits, &shutdown, |(stream, peer), permit| {
                     sender.send((stream, peer, permit)).unwrap();
                     errors.pop().map_or(Ok(()), Err)
                 })
