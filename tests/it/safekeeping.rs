@@ -141,6 +141,22 @@ fn a_master_key_that_is_no_secret_or_no_key_is_told_by_check_as_by_run() {
 }
 
 #[test]
+fn a_store_that_others_can_read_is_told_by_check_as_by_run() {
+    let home = Home::new();
+    add_user(&home.path("gateway.toml"), "ana", PASSWORD, &[]);
+    let store = home.path("data/store.redb");
+    for mode in [0o640, 0o644, 0o604] {
+        permit(&store, mode);
+        let words = format!("its mode {mode:o} lets others read it");
+        home.run(&["check"])
+            .is(2, &["gateway.toml:7:8", &words, "run: chmod 600"]);
+        home.run(&["run"]).is(2, &[&words, "run: chmod 600"]);
+    }
+    permit(&store, 0o600);
+    home.run(&["check"]).is(0, &[]);
+}
+
+#[test]
 fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     if !is_root() {
         return; // nobody else can make files for others

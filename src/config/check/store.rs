@@ -1,7 +1,7 @@
 //! `[store]` and `[secret]`: where state lives and which key seals it. Secrets are read here and never shown.
 
+use std::fmt::Display;
 use std::ops::Range;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
 use crate::config::file::{Section, called};
-use crate::store::{Kind as StoreKind, master_key};
+use crate::store::{Kind as StoreKind, embedded, master_key};
 use crate::units::Secret;
 
 pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings {
@@ -55,8 +55,11 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
     if reader.purpose == Purpose::Serve {
         let span = table.value("path").map_or(table.span(), Spanned::span);
         let writable = files::writable(reader, span.clone(), &path);
-        if writable && !shared && !names_a_key {
-            kept_key(reader, span, &path);
+        if writable && !shared {
+            refused(reader, &span, embedded::private(&path));
+            if !names_a_key {
+                refused(reader, &span, master_key::existing(&path));
+            }
         }
     }
     if shared && !names_a_key {
@@ -74,12 +77,12 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
     }
 }
 
-/// The key that the store keeps for itself, when it has one already: a start that would refuse it is refused here.
-fn kept_key(reader: &Reader<'_>, span: Range<usize>, folder: &Path) {
-    if let Err(error) = master_key::existing(folder) {
+/// What the store's folder has already, its file and the key that it keeps for itself: what a start would refuse is refused here.
+fn refused<T>(reader: &Reader<'_>, span: &Range<usize>, found: Result<T, impl Display>) {
+    if let Err(error) = found {
         let text = error.to_string();
         let (what, hint) = text.split_once("; ").unwrap_or((&text, ""));
-        reader.problems.error(span, what.to_owned(), hint);
+        reader.problems.error(span.clone(), what.to_owned(), hint);
     }
 }
 

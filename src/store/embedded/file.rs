@@ -113,18 +113,10 @@ pub(super) fn prove(path: &Path) -> Result<(), StoreError> {
         reason: reason.to_owned(),
     };
     let mut file = handle(path)?;
-    let mode = file
+    let found = file
         .metadata()
-        .map_err(|error| unreadable(&error.to_string()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(unreadable(&format!(
-            "its mode {:03o} lets others read it; run: chmod 600 {}",
-            mode & 0o777,
-            path.display()
-        )));
-    }
+        .map_err(|error| unreadable(&error.to_string()))?;
+    private(path, &found)?;
     let mut head = [0; MAGIC.len()];
     match file.read_exact(&mut head) {
         Ok(()) if head == MAGIC => {}
@@ -145,6 +137,19 @@ pub(super) fn prove(path: &Path) -> Result<(), StoreError> {
     };
     // redb may panic on a damaged file; here that is one more way to be unreadable.
     catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|_| Err(damaged(path, "it is damaged")))
+}
+
+/// Refuses a file that others can read: it tells who is signed in.
+pub(super) fn private(path: &Path, found: &Metadata) -> Result<(), StoreError> {
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let path = path.display().to_string();
+    Err(StoreError::Unreadable {
+        reason: format!("its mode {mode:03o} lets others read it; run: chmod 600 {path}"),
+        path,
+    })
 }
 
 /// Brings a file of an older arrangement to the present one, in one commit.

@@ -39,6 +39,15 @@ pub use self::restore::{Extent, RestoreError, Restored, restore};
 
 /// The name of the file within the store's folder.
 pub const FILE_NAME: &str = "store.redb";
+
+/// Refuses the file in this folder, if there is one, when [`Embedded::open`] would because others can read it. Opens nothing.
+pub fn private(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(FILE_NAME);
+    match std::fs::metadata(&path) {
+        Ok(found) => file::private(&path, &found),
+        Err(_) => Ok(()),
+    }
+}
 /// How many rows a sweep removes per commit: renewals share those commits and must not wait for long ones.
 const SWEEP: usize = 128;
 
