@@ -57,6 +57,12 @@ async fn a_person_sees_their_own_sessions_with_this_one_first() {
     let phone = phone.signed_in_as("alice").await;
     gateway
         .clock()
+        .advance(std::time::Duration::from_secs(86_400));
+    // Seen again, two hours before anybody looks.
+    phone.drop_cookie(ACCESS);
+    assert_eq!(phone.get("/").await.status, 200);
+    gateway
+        .clock()
         .advance(std::time::Duration::from_secs(7300));
     let alice = gateway.signed_in("alice").await;
     let bob = gateway.signed_in("bob").await;
@@ -69,6 +75,9 @@ async fn a_person_sees_their_own_sessions_with_this_one_first() {
     assert_eq!(sessions[1]["browser"], "Firefox");
     assert_eq!(sessions[1]["system"], "Android");
     assert_eq!(sessions[1]["address"], "127.0.0.7");
+    // First seen on one day, last seen on the next.
+    let day = |name: &str| sessions[1][name].as_str().unwrap()[..10].to_owned();
+    assert!(day("started_at") < day("last_seen_at"), "{sessions:?}");
     assert_eq!(list(&bob).await.len(), 1);
 
     let page = alice.navigate(PLACE).await;

@@ -1,4 +1,4 @@
-//! What a request pays for the revocations that are held; printed, never asserted.
+//! What a request pays for the revocations that are held.
 
 use tokio::time::Instant;
 
@@ -71,6 +71,9 @@ async fn a_hundred_thousand_revocations_cost_a_request_nothing_measurable() {
         all / none,
         resident() - before
     );
+    // A fifteenth of what a request costs, to spare a machine that does something else meanwhile; a look at each of them would
+    // take a thousand times that.
+    assert!(all - none < 1000.0, "{none:.0} ns became {all:.0} ns");
     let started = Instant::now();
     bench.sessions.revocations.forget(START.plus(seconds(400)));
     println!("forgetting all of them: {:?}", started.elapsed());

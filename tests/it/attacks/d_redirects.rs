@@ -1,4 +1,4 @@
-//! D: where people are sent after signing in. Judged by a WHATWG URL parser, as a browser would.
+//! D: where people are sent after signing in and out. Judged by a WHATWG URL parser, as a browser would.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use url::Url;
 use super::raw;
 use crate::harness::browser::Browser;
 use crate::harness::client::Answer;
+use crate::harness::person::carries_on;
 use crate::harness::provider::CLIENT_SECRET;
 use crate::harness::{App, Ask, Gateway, ORIGIN, PASSWORD, Person, Rogue};
 use crate::oidc::{by, parameter};
@@ -315,6 +316,76 @@ async fn d01_no_string_leads_off_the_origin_by_way_of_a_provider() {
     for rd in ["/notes/7?tab=2", "/a%20b?x=%2F%2Fevil"] {
         let answer = gateway.anon().sign_in_by("corp", &person, "-", rd).await;
         assert_eq!(answer.header("location"), Some(rd));
+    }
+}
+
+/// A query that asks by each of these names to be led there.
+fn wishes(names: &[&str], to: &str) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(names.iter().map(|name| (name, to)))
+        .finish()
+}
+
+/// Signing out leads to the signed-out page or to the provider's own, whatever is asked for; and the way back leads nowhere else.
+#[tokio::test]
+async fn d01_no_string_leads_off_the_origin_by_signing_out() {
+    const NAMES: [&str; 5] = [
+        "rd",
+        "post_logout_redirect_uri",
+        "redirect_uri",
+        "url",
+        "next",
+    ];
+    let (app, rogue) = (App::start().await, Rogue::start().await);
+    let gateway = by(&app, &rogue.table("corp", "")).run();
+    let connection = gateway.door().h2().await;
+    let person = |ask: Ask| {
+        ask.header("sec-fetch-mode", "navigate")
+            .header("accept", "text/html")
+    };
+    for (number, wish) in corpus().iter().enumerate() {
+        let query = wishes(&NAMES, wish);
+        let browser = gateway.anon();
+        // Each twentieth has a session to end: it costs a whole sign-in.
+        let signed_in = number % 20 == 0;
+        if signed_in {
+            let answer = browser.sign_in_by("corp", &Person::new(), "-", "/").await;
+            assert_eq!(answer.status, 303, "{}", answer.text());
+        }
+        let form = Ask::post(&format!("/.auth/logout?{query}"), query.clone())
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin");
+        let answer = browser.send_on(&connection, person(form)).await;
+        let back = if signed_in {
+            let to = carries_on(&answer).expect("the way to the provider");
+            assert!(
+                to.starts_with(&format!("{}/logout?", rogue.issuer)),
+                "{wish:?} -> {to:?}"
+            );
+            assert_eq!(
+                parameter(&to, "post_logout_redirect_uri"),
+                format!("{ORIGIN}/.auth/logout"),
+                "{wish:?}"
+            );
+            format!("state={}&{query}", parameter(&to, "state"))
+        } else {
+            assert_eq!(
+                answer.header("location"),
+                Some("/.auth/logout?done"),
+                "{wish:?}"
+            );
+            wishes(&["state", "rd", "url"], wish)
+        };
+        let back = Ask::get(&format!("/.auth/logout?{back}"));
+        let back = browser.send_on(&connection, person(back)).await;
+        match signed_in {
+            true => assert_eq!(
+                back.header("location"),
+                Some("/.auth/logout?done"),
+                "{wish:?}"
+            ),
+            false => assert_eq!((back.status, carries_on(&back)), (200, None), "{wish:?}"),
+        }
     }
 }
 

@@ -192,7 +192,7 @@ async fn o03_tokens_of_one_provider_are_worthless_from_another() {
 }
 
 #[tokio::test]
-async fn o04_neither_the_way_in_nor_the_way_out_leads_elsewhere() {
+async fn o04_the_way_in_leads_nowhere_else() {
     let (app, rogue) = (App::start().await, Rogue::start().await);
     let gateway = by(&app, &rogue.table("corp", "")).run();
     for rd in [
@@ -360,15 +360,30 @@ async fn o09_people_are_told_apart_by_issuer_and_subject() {
     let of = |browser: &Browser| crate::harness::browser::claims(&browser.access().unwrap());
     assert_eq!(of(&alice)["provider"], "corp");
     assert_eq!(of(&other)["provider"], "evil");
-    // Each sees their own sessions only, and ends their own only.
+    // Each sees their own sessions only, and ends their own only, by page and by command.
     for browser in [&alice, &other] {
-        let page = browser.navigate("/.auth/sessions").await.text();
-        assert_eq!(page.matches("name=\"sid\"").count().max(1), 1, "{page}");
+        let listed = browser.get("/.auth/sessions").await.json();
+        let listed = listed["sessions"].as_array().unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0]["session"], browser.session().as_str());
     }
-    let everything = Ask::post("/.auth/sessions", "end=all")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("sec-fetch-site", "same-origin");
-    other.send(everything).await;
+    for (what, body) in [
+        ("end", format!("session={}", alice.session())),
+        ("end-others", String::new()),
+    ] {
+        let everything = Ask::post(&format!("/.auth/sessions/{what}"), body)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("accept", "application/json");
+        let answer = other.send(everything).await;
+        match what {
+            "end" => assert_eq!(answer.status, 404, "{}", answer.text()),
+            _ => assert_eq!(answer.json(), json!({ "ended": 0 })),
+        }
+        assert_eq!(alice.get("/").await.status, 200, "{what}");
+    }
+    let revoked = gateway.command(&["session", "revoke", "--user", "alice", "--provider", "evil"]);
+    assert!(revoked.status.success(), "{revoked:?}");
+    assert_eq!(other.get("/").await.status, 401);
     assert_eq!(alice.get("/").await.status, 200);
 }
 

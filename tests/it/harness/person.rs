@@ -120,7 +120,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 /// Where a page sends its reader by itself.
-fn carries_on(page: &Answer) -> Option<String> {
+pub fn carries_on(page: &Answer) -> Option<String> {
     let page = page.text();
     let target = between(&page, "http-equiv=\"refresh\" content=\"0;url=", "\"")?;
     Some(target.replace("&#38;", "&").replace("&amp;", "&"))

@@ -615,6 +615,11 @@ async fn a_person_who_is_another_one_now_is_not_let_in() {
             false,
         ),
         (
+            "another azp",
+            Box::new(|claims| claims["azp"] = json!("somebody-else")),
+            false,
+        ),
+        (
             "expired",
             Box::new(|claims| claims["exp"] = json!(1)),
             false,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::forge::{b64, random};
-use crate::harness::maker::Alg;
+use crate::harness::maker::{Alg, Maker};
 use crate::harness::provider::CLIENT_SECRET;
 use crate::harness::rogue::{IdToken, Signed};
 use crate::harness::{App, Person, Rogue};
@@ -229,7 +229,7 @@ async fn e07_good_id_tokens_of_every_kind_are_taken() {
             .await;
         assert_eq!(answer.status, 303, "{name}: {}", answer.text());
     }
-    // kid-absent-single-jwks; with several keys of the kind it would be a guess.
+    // kid-absent-single-jwks.
     let rogue = Rogue::start().await;
     let only = rogue.maker.jwks(&[Alg::Rs256]);
     rogue.says("jwks", move |jwks| *jwks = only.clone());
@@ -237,6 +237,24 @@ async fn e07_good_id_tokens_of_every_kind_are_taken() {
         token.header.as_object_mut().unwrap().remove("kid");
     });
     let gateway = by(&app, &rogue.table("corp", "")).run();
+    gateway.anon().signed_in_by("corp", "-").await;
+    // kid-absent-multiple-jwks: with several keys of the kind it would be a guess. One that names its key is taken.
+    let several = json!({ "keys": [
+        rogue.maker.jwk(Alg::Rs256),
+        Maker::new("another").impostor().jwk(Alg::Rs256),
+        // What cannot be read is left out (ignores-unparseable-key-in-jwks).
+        { "kty": "RSA", "kid": "torn", "use": "sig", "n": "?", "e": "AQAB" },
+        { "kty": "of the future", "kid": "new", "use": "sig" },
+    ] });
+    rogue.says("jwks", move |jwks| *jwks = several.clone());
+    let gateway = by(&app, &rogue.table("corp", "")).run();
+    let answer = gateway
+        .anon()
+        .sign_in_by("corp", &Person::new(), "-", "/")
+        .await;
+    nobody(&answer, "kid-absent-multiple-jwks");
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    rogue.id_token(|_| ());
     gateway.anon().signed_in_by("corp", "-").await;
 }
 
