@@ -177,6 +177,42 @@ async fn a_full_disk_refuses_and_works_again_without_a_restart() {
     }
 }
 
+/// What makes renewals cheap: those that come while one is on its way to the disk need one commit for all.
+#[tokio::test]
+async fn writes_that_wait_share_one_commit_and_its_fate() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let store = Embedded::open_failing_while(folder.path(), Arc::clone(&full)).unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel();
+    let mut first = Box::pin(store.threads.write(move |_| {
+        let _ = begun.send(());
+        let _ = may_go.recv();
+        Ok(())
+    }));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    has_begun.recv().unwrap();
+    let records: Vec<_> = (0..64).map(|id| session(id, "alice")).collect();
+    let creations = records.iter().map(|record| store.create_session(record));
+    let mut creations = Box::pin(futures_util::future::join_all(creations));
+    assert!(futures_util::poll!(&mut creations).is_pending());
+    // The last one of them: the disk is full from here on, when the others have been applied.
+    let fails = Arc::clone(&full);
+    let mut last = Box::pin(store.threads.write(move |_| {
+        fails.store(true, Ordering::SeqCst);
+        Ok(())
+    }));
+    assert!(futures_util::poll!(&mut last).is_pending());
+    go.send(()).unwrap();
+    first.await.unwrap();
+    for created in creations.await {
+        assert!(matches!(created, Err(StoreError::Unavailable(_))));
+    }
+    assert!(last.await.is_err());
+    full.store(false, Ordering::SeqCst);
+    assert!(store.sessions(None, NOW).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn private_keys_are_not_in_the_file_and_need_the_master_key() {
     let folder = tempfile::tempdir().unwrap();
