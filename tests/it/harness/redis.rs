@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Everybody's password at a server that wants one.
 pub const REDIS_PASSWORD: &str = "a password of the store, 0!";
+/// That of the Sentinels that watch such a server.
+pub const SENTINEL_PASSWORD: &str = "another, of the Sentinels";
 /// The user of the gateway at such a server.
 pub const REDIS_USER: &str = "vestibule";
 
@@ -33,6 +35,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct RedisOptions {
     /// Wants TLS and a user with a password.
     pub secured: bool,
+    /// Where the certificate of a secured server is copied from, when several share one; else it has its own.
+    pub certificates: Option<PathBuf>,
     /// Part of a cluster.
     pub cluster: bool,
     /// The port of its master.
@@ -68,8 +72,10 @@ impl RedisServer {
                 options: options.clone(),
                 child: None,
             };
-            if options.secured {
-                write_certificates(server.folder.path());
+            match &options.certificates {
+                Some(from) => copy_certificates(from, server.folder.path()),
+                None if options.secured => write_certificates(server.folder.path()),
+                None => {}
             }
             if server.try_start() {
                 return server;
@@ -134,15 +140,17 @@ impl RedisServer {
         match self.options.secured {
             false => text.push_str(&format!("port {}\n", self.port)),
             true => text.push_str(&format!(
-                "port 0\ntls-port {}\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-ca-cert-file ca.pem\n\
-                 tls-auth-clients no\nuser default off ~* &* +@all\n\
+                "{}user default off ~* &* +@all\nmasteruser admin\nmasterauth \"{REDIS_PASSWORD}\"\n\
                  user {REDIS_USER} on >\"{REDIS_PASSWORD}\" ~vestibule:* +@all -@dangerous +role +info\n\
-                 user admin on >\"{REDIS_PASSWORD}\" ~* +@all\n",
-                self.port
+                 user admin on >\"{REDIS_PASSWORD}\" ~* &* +@all\n",
+                over_tls(self.port)
             )),
         }
         if self.options.cluster {
             text.push_str("cluster-enabled yes\ncluster-node-timeout 1500\n");
+            if self.options.secured {
+                text.push_str("tls-cluster yes\n");
+            }
         }
         if let Some(master) = self.options.replica_of {
             text.push_str(&format!("replicaof 127.0.0.1 {master}\n"));
@@ -195,19 +203,25 @@ impl RedisServer {
 
     /// The same; `None` when the server broke off, or is not there.
     pub fn try_cli(&self, words: &[&str]) -> Option<String> {
-        let mut command = Command::new("redis-cli");
+        let mut command = self.tool();
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        let output = command.args(words).stdin(Stdio::null()).output().ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The server's own tool, as its administrator.
+    fn tool(&self) -> Command {
+        let mut command = Command::new("redis-cli");
         if self.options.secured {
             command
                 .args(["--tls", "--cacert", "ca.pem", "--user", "admin"])
                 .env("REDISCLI_AUTH", REDIS_PASSWORD)
                 .current_dir(self.folder.path());
         }
-        let output = command.args(words).stdin(Stdio::null()).output().ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        command
     }
 
     /// `store.url`.
@@ -270,22 +284,36 @@ pub struct Watched {
 pub struct RedisSentinel {
     pub port: u16,
     folder: tempfile::TempDir,
+    secured: bool,
     child: Child,
 }
 
 impl Watched {
     pub fn start() -> Self {
-        let master = RedisServer::start();
+        Self::with(RedisOptions::default())
+    }
+
+    /// Over TLS, with passwords everywhere: that of the Sentinels is their own.
+    pub fn secured() -> Self {
+        Self::with(RedisOptions {
+            secured: true,
+            ..RedisOptions::default()
+        })
+    }
+
+    fn with(options: RedisOptions) -> Self {
+        let master = RedisServer::with(options.clone());
         let replica = RedisServer::with(RedisOptions {
             replica_of: Some(master.port),
-            ..RedisOptions::default()
+            certificates: options.secured.then(|| master.folder().to_owned()),
+            ..options
         });
         wait("the replica follows", || {
             replica
                 .cli(&["INFO", "replication"])
                 .contains("master_link_status:up")
         });
-        let sentinels: Vec<_> = (0..3).map(|_| RedisSentinel::start(master.port)).collect();
+        let sentinels: Vec<_> = (0..3).map(|_| RedisSentinel::start(&master)).collect();
         wait("the Sentinels know each other and the replica", || {
             sentinels.iter().all(|sentinel| {
                 let said = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
@@ -311,26 +339,42 @@ impl Watched {
             .iter()
             .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
             .collect();
-        format!("redis+sentinel://{}/main", places.join(","))
+        let scheme = scheme(self.master.options.secured);
+        format!("{scheme}+sentinel://{}/main", places.join(","))
     }
 }
 
 impl RedisSentinel {
-    fn start(master: u16) -> Self {
+    fn start(master: &RedisServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
+        let secured = master.options.secured;
+        let how = match secured {
+            false => format!("port {port}\n"),
+            true => {
+                copy_certificates(master.folder(), folder.path());
+                format!(
+                    "{}requirepass \"{SENTINEL_PASSWORD}\"\nsentinel sentinel-pass \"{SENTINEL_PASSWORD}\"\n",
+                    over_tls(port)
+                )
+            }
+        };
+        let mut text = format!(
+            "{how}bind 127.0.0.1\ndir {:?}\nsentinel monitor main 127.0.0.1 {} 2\n\
+             sentinel down-after-milliseconds main 700\nsentinel failover-timeout main 5000\n",
+            folder.path(),
+            master.port
+        );
+        if secured {
+            text.push_str(&format!(
+                "sentinel auth-user main admin\nsentinel auth-pass main \"{REDIS_PASSWORD}\"\n"
+            ));
+        }
         let file = folder.path().join("sentinel.conf");
-        std::fs::write(
-            &file,
-            format!(
-                "port {port}\nbind 127.0.0.1\ndir {:?}\nsentinel monitor main 127.0.0.1 {master} 2\n\
-                 sentinel down-after-milliseconds main 700\nsentinel failover-timeout main 5000\n",
-                folder.path()
-            ),
-        )
-        .unwrap();
+        std::fs::write(&file, text).unwrap();
         let child = Command::new("redis-sentinel")
             .arg(&file)
+            .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -339,6 +383,7 @@ impl RedisSentinel {
         let sentinel = RedisSentinel {
             port,
             folder,
+            secured,
             child,
         };
         wait("the Sentinel answers", || sentinel.cli(&["PING"]) == "PONG");
@@ -346,7 +391,13 @@ impl RedisSentinel {
     }
 
     pub fn cli(&self, words: &[&str]) -> String {
-        let output = Command::new("redis-cli")
+        let mut tool = Command::new("redis-cli");
+        if self.secured {
+            tool.args(["--tls", "--cacert", "ca.pem"])
+                .env("REDISCLI_AUTH", SENTINEL_PASSWORD)
+                .current_dir(self.folder.path());
+        }
+        let output = tool
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
             .args(words)
             .stdin(Stdio::null())
@@ -375,12 +426,31 @@ impl RedisCluster {
 
     /// With further lines of each node's configuration.
     pub fn with(lines: &str) -> Self {
-        let nodes: Vec<_> = (0..3).map(|_| RedisCluster::node(lines)).collect();
+        Self::of((0..3).map(|_| RedisCluster::node(lines)).collect())
+    }
+
+    /// Over TLS, with a password.
+    pub fn secured() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_certificates(folder.path());
+        let node = |_| {
+            RedisServer::with(RedisOptions {
+                cluster: true,
+                secured: true,
+                certificates: Some(folder.path().to_owned()),
+                ..RedisOptions::default()
+            })
+        };
+        Self::of((0..3).map(node).collect())
+    }
+
+    fn of(nodes: Vec<RedisServer>) -> Self {
         let places: Vec<_> = nodes
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port))
             .collect();
-        let made = Command::new("redis-cli")
+        let made = nodes[0]
+            .tool()
             .args(["--cluster", "create"])
             .args(&places)
             .arg("--cluster-yes")
@@ -484,7 +554,8 @@ impl RedisCluster {
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port))
             .collect();
-        format!("redis+cluster://{}", places.join(","))
+        let scheme = scheme(self.nodes[0].options.secured);
+        format!("{scheme}+cluster://{}", places.join(","))
     }
 }
 
@@ -539,7 +610,28 @@ fn free_port() -> u16 {
     panic!("no port is free");
 }
 
-/// An authority of its own, and a certificate of it for `localhost`.
+fn scheme(secured: bool) -> &'static str {
+    match secured {
+        true => "rediss",
+        false => "redis",
+    }
+}
+
+/// Lines of a server, or a Sentinel, that is reached over TLS and reaches others so.
+fn over_tls(port: u16) -> String {
+    format!(
+        "port 0\ntls-port {port}\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-ca-cert-file ca.pem\n\
+         tls-auth-clients no\ntls-replication yes\n"
+    )
+}
+
+fn copy_certificates(from: &Path, to: &Path) {
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+/// An authority of its own, and a certificate of it for `localhost` and its address.
 pub fn write_certificates(folder: &Path) {
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -550,7 +642,7 @@ pub fn write_certificates(folder: &Path) {
     let certificate = authority.self_signed(&authority_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+    let leaf = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned))
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();

@@ -1,7 +1,9 @@
 //! The contract of every store, on each way in which Redis is run; and what must not be found in it.
 
-use super::server::{REDIS_PASSWORD, REDIS_USER, RedisCluster, RedisOptions, RedisServer, Watched};
-use super::{Redis, open, open_with, python, settings};
+use super::server::{
+    REDIS_PASSWORD, REDIS_USER, RedisCluster, RedisOptions, RedisServer, SENTINEL_PASSWORD, Watched,
+};
+use super::{Redis, Settings, open, open_with, python, settings};
 use crate::auth::keyset::StoredKey;
 use crate::auth::provider_session::ProviderName;
 use crate::clock::Clock;
@@ -76,6 +78,40 @@ async fn a_watched_master_keeps_the_contract_and_its_replica_confirms() {
     let refused = demanding.create_session(&session(77, "zoe")).await;
     let refused = refused.err().unwrap().to_string();
     assert!(refused.contains("1 of 2 replicas"), "{refused}");
+}
+
+/// For servers that want TLS and passwords.
+fn secured(url: &str, server: &RedisServer) -> Settings {
+    Settings {
+        ca: Some(std::fs::read(server.ca()).unwrap()),
+        user: Some(REDIS_USER.to_owned()),
+        password: Some(Secret::new(REDIS_PASSWORD)),
+        ..settings(url)
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_with_tls_and_passwords_keeps_the_contract() {
+    let cluster = RedisCluster::secured();
+    let wanted = secured(&cluster.url(), &cluster.nodes[0]);
+    conformance::all(open_with(wanted.clone()).await.unwrap()).await;
+    let refused = open_with(Settings {
+        password: Some(Secret::new("wrong")),
+        ..wanted
+    });
+    let refused = refused.await.err().unwrap().to_string();
+    assert!(refused.to_lowercase().contains("password"), "{refused}");
+}
+
+#[tokio::test]
+async fn sentinels_with_tls_and_a_password_of_their_own_lead_to_a_master_that_keeps_the_contract() {
+    let watched = Watched::secured();
+    let mut wanted = secured(&watched.url(), &watched.master);
+    wanted.replicas = 1;
+    let refused = open_with(wanted.clone()).await.err().unwrap().to_string();
+    assert!(refused.contains("NOAUTH"), "{refused}");
+    wanted.sentinel_password = Some(Secret::new(SENTINEL_PASSWORD));
+    conformance::all(open_with(wanted).await.unwrap()).await;
 }
 
 #[tokio::test]
