@@ -400,6 +400,9 @@ async fn a_fetch_that_began_before_the_keys_changed_is_not_the_last_word() {
         async move { keys.unknown_key(seen).await.is_some() }
     });
     until(|| site.asked("/jwks") == 2).await;
+    // Whoever's key is known waits for no fetch.
+    let ready = futures_util::FutureExt::now_or_never(keys.ready());
+    assert_eq!(kids(&ready.flatten().expect("at once")), ["one"]);
     let mut late = Box::pin(keys.own_unknown_key(seen));
     assert!(futures_util::poll!(&mut late).is_pending());
     site.put("/jwks", 200, set_of("two"));
