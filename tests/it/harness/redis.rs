@@ -301,7 +301,8 @@ impl Watched {
         })
     }
 
-    fn with(options: RedisOptions) -> Self {
+    /// Servers that are started with this.
+    pub fn with(options: RedisOptions) -> Self {
         let master = RedisServer::with(options.clone());
         let replica = RedisServer::with(RedisOptions {
             replica_of: Some(master.port),
@@ -372,8 +373,14 @@ impl RedisSentinel {
         }
         let file = folder.path().join("sentinel.conf");
         std::fs::write(&file, text).unwrap();
-        let child = Command::new("redis-sentinel")
+        let mut program = match &master.options.program {
+            None => Command::new("redis-sentinel"),
+            // The same program is both, as told.
+            Some(server) => Command::new(server),
+        };
+        let child = program
             .arg(&file)
+            .arg("--sentinel")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -433,14 +440,20 @@ impl RedisCluster {
     pub fn secured() -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_certificates(folder.path());
-        let node = |_| {
-            RedisServer::with(RedisOptions {
-                cluster: true,
-                secured: true,
-                certificates: Some(folder.path().to_owned()),
-                ..RedisOptions::default()
-            })
+        Self::made_with(RedisOptions {
+            secured: true,
+            certificates: Some(folder.path().to_owned()),
+            ..RedisOptions::default()
+        })
+    }
+
+    /// Of nodes that are started with this.
+    pub fn made_with(options: RedisOptions) -> Self {
+        let options = RedisOptions {
+            cluster: true,
+            ..options
         };
+        let node = |_| RedisServer::with(options.clone());
         Self::of((0..3).map(node).collect())
     }
 

