@@ -8,6 +8,7 @@ mod signals;
 mod summary;
 mod timekeeper;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -93,6 +94,14 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Logging(#[from] LoggingError),
+    /// The node's own folder.
+    #[error("cannot make the folder {} (`store.path`): {source}", folder.display())]
+    Folder {
+        /// As configured.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -57,7 +57,13 @@ impl Running {
     ) -> Result<Self, StartError> {
         // First of all: whoever sees this gateway listen may tell it to end.
         let signals = Signals::new();
-        let tls = server::tls::load(&config.tls, Some(&config.store.path))?;
+        // Whatever comes first into it finds it there, and closed to others.
+        let folder = &config.store.path;
+        store::folder::make(folder).map_err(|source| StartError::Folder {
+            folder: folder.clone(),
+            source,
+        })?;
+        let tls = server::tls::load(&config.tls, Some(folder))?;
         let master = match &config.store.master {
             Some(given) => given.clone(),
             None => store::master_key(&config.store.path)?,

@@ -146,12 +146,7 @@ fn read(path: &Path) -> Result<Secret, MasterKeyError> {
 }
 
 fn make(folder: &Path, path: &Path) -> Result<(), MasterKeyError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| failed(path, error))?;
+    super::folder::make(folder).map_err(|error| failed(path, error))?;
     let mut key = zeroize::Zeroizing::new([0; BYTES]);
     SystemRandom::new()
         .fill(key.as_mut())

@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod embedded;
 mod feed;
+pub mod folder;
 pub mod master_key;
 mod owner;
 mod record;

@@ -1,10 +1,12 @@
 //! What happens before the first byte of HTTP: versions, key exchange, certificates by name, and the plain port.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::client::{Door, status_of};
 use crate::harness::gateway::address_after;
-use crate::harness::{App, Ask, Gateway, HOST};
+use crate::harness::{App, Ask, Gateway, HOST, Nodes};
 
 fn certificate(folder: &std::path::Path, name: &str) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
@@ -63,6 +65,27 @@ async fn versions_and_key_exchange() {
         .await
         .expect("closed with close_notify");
     assert_eq!(status_of(&back), 200);
+}
+
+#[tokio::test]
+async fn a_node_that_makes_no_certificate_makes_its_folder_all_the_same() {
+    let app = App::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path(), HOST);
+    let file = |ending: &str| folder.path().join(format!("{HOST}.{ending}"));
+    let given = format!(
+        "[[tls.certificate]]\ncert = {:?}\nkey = {:?}\n",
+        file("pem"),
+        file("key")
+    );
+    for tls in [given.as_str(), "[tls]\nself_signed = true\n"] {
+        // What a node of a shared store keeps by itself is little, and its folder is not there before its first start.
+        let nodes = Nodes::run(1, Gateway::before(&app).tls(tls)).await;
+        let own = nodes.nodes[0].folder.join("data");
+        let mode = std::fs::metadata(&own).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{tls}");
+        assert_eq!(nodes.door(0).ask(Ask::get("/public")).await.status, 200);
+    }
 }
 
 #[tokio::test]

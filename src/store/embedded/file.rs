@@ -2,11 +2,9 @@
 //!
 //! Must not write to a file that it refuses.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -16,7 +14,7 @@ use super::disk::{Disk, Unsynced};
 use super::rows;
 use super::tables::{ARRANGEMENT, META, Tables};
 use super::threads::Stop;
-use crate::store::{StoreError, owner};
+use crate::store::{StoreError, folder, owner};
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -52,11 +50,7 @@ pub(super) fn prepare(folder: &Path, path: &Path) -> Result<(), StoreError> {
 
 /// Makes the folder where it is missing, for its owner only.
 pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| unavailable("cannot make the folder", folder, &error))
+    folder::make(folder).map_err(|error| unavailable("cannot make the folder", folder, &error))
 }
 
 /// Makes an empty store in a file that must not be there yet.
