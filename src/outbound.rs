@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -259,6 +259,12 @@ impl Target {
             .headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
         parts.headers.remove(CONTENT_LENGTH);
+        // RFC 9110 section 8.6: a method that expects content says so when there is none, and some servers insist on it (411).
+        if body.is_empty() && parts.method == Method::POST {
+            parts
+                .headers
+                .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let path = match parts.uri.path_and_query() {
             Some(path) => path.as_str().to_owned(),
             None => "/".to_owned(),

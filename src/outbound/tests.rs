@@ -93,6 +93,28 @@ async fn a_body_is_sent_with_its_length() {
     assert!(seen.ends_with("\r\n\r\na=b&THE END"), "{seen}");
 }
 
+#[tokio::test]
+async fn a_post_without_a_body_says_that_there_is_none() {
+    for (method, says_so) in [("POST", true), ("GET", false)] {
+        let (listener, address) = listen().await;
+        let served = tokio::spawn(answer_once(
+            listener,
+            b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
+        ));
+        let url = format!("http://{address}/auth/refresh");
+        let request = Request::builder().method(method).uri(url);
+        let request = request.body(Bytes::new()).unwrap();
+        let answer = outbound().send(request, LIMITS).await.unwrap();
+        assert_eq!(answer.status(), 204);
+        let seen = served.await.unwrap();
+        assert_eq!(
+            seen.contains("\r\ncontent-length: 0\r\n"),
+            says_so,
+            "{seen}"
+        );
+    }
+}
+
 // attacks.md E12
 #[tokio::test]
 async fn e12_a_redirect_is_an_answer_and_is_not_followed() {

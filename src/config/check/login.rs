@@ -234,11 +234,12 @@ fn address(
     let path = table.path_of(key);
     let url = address::called(reader, text, &path)?;
     if address::is_in_clear(&url) {
-        reader.problems.warning(
+        reader.problems.error(
             text.span(),
             format!("`{path}` is not over TLS"),
-            "whoever is on the way can sign in as anybody: use https",
+            "whoever is on the way could sign in as anybody: use https; http is for a provider on this very machine",
         );
+        return None;
     }
     Some((*text.get_ref()).to_owned())
 }
