@@ -111,6 +111,19 @@ pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
             "add it to `scopes`, if renewals are to ask this provider",
         );
     }
+    let offline = settings
+        .scopes
+        .iter()
+        .any(|scope| scope == "offline_access");
+    if offline && !asks_for_consent(settings) {
+        add(
+            Verdict::Note,
+            "offers: offline_access is asked for without prompt = \"consent\"; many providers give no refresh token then (OpenID \
+             Connect Core section 11), and renewals cannot ask them"
+                .to_owned(),
+            "when the log says that no refresh token came, set prompt = \"consent\"",
+        );
+    }
     if metadata.flag("backchannel_logout_supported") != Some(true) {
         add(
             Verdict::Note,
@@ -145,12 +158,35 @@ pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
     findings
 }
 
+fn asks_for_consent(settings: &Settings) -> bool {
+    let prompt = settings.prompt.as_deref().unwrap_or_default();
+    prompt.split(' ').any(|word| word == "consent")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::login::oidc::settings::tests::openid;
+
+    #[test]
+    fn who_asks_for_a_refresh_token_is_told_of_consent() {
+        let set = ClaimSet::from_json(b"{}").unwrap();
+        let told = |scope: &str, prompt: Option<&str>| {
+            let settings = Settings {
+                scopes: vec!["openid".to_owned(), scope.to_owned()],
+                prompt: prompt.map(str::to_owned),
+                ..openid()
+            };
+            let found = judge(&settings, &set);
+            found.iter().any(|one| one.text.contains("consent"))
+        };
+        assert!(told("offline_access", None));
+        assert!(told("offline_access", Some("login")));
+        assert!(!told("offline_access", Some("login consent")));
+        assert!(!told("email", None));
+    }
 
     #[test]
     fn what_is_asked_for_and_not_offered_is_told() {

@@ -130,7 +130,10 @@ fn slips_are_explained() {
     check(issuer("https://id.example.com?x"), "query");
     check(issuer("ftp://id.example.com"), "begins with https://");
     check(issuer("http://id.example.com"), "not over TLS");
-    assert!(load(&issuer("http://id.example.com")).is_err(), "no warning");
+    assert!(
+        load(&issuer("http://id.example.com")).is_err(),
+        "no warning"
+    );
     assert!(problems(&issuer("http://127.0.0.1:4000")).is_empty());
     check(CORP.replace("corp]", "local]"), "built-in accounts");
     check(CORP.replace("corp]", "Corp]"), "lower-case");

@@ -4,6 +4,7 @@
 mod who;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,6 +82,8 @@ pub struct Provider {
     /// Metadata and keys; an OAuth 2 service has none.
     keys: Option<Arc<RemoteKeys>>,
     room: Semaphore,
+    /// Operators have heard that it gives no refresh token although it was asked for one.
+    told_of_no_refresh: AtomicBool,
 }
 
 impl Provider {
@@ -102,6 +105,7 @@ impl Provider {
             outbound,
             keys,
             room: Semaphore::new(AT_ONCE),
+            told_of_no_refresh: AtomicBool::new(false),
         }
     }
 

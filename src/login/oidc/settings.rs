@@ -31,7 +31,7 @@ pub struct Settings {
     pub claims: ClaimPaths,
     /// Whether its e-mail addresses count as verified although it does not say so.
     pub trust_email: bool,
-    /// `prompt` of OpenID Connect Core section 3.1.2.1.
+    /// `prompt` of OpenID Connect Core section 3.1.2.1. With `offline_access` it wants `consent` (section 11).
     pub prompt: Option<String>,
     /// `max_age` of the same section: how long ago somebody may have signed in at the provider.
     pub max_age: Option<Duration>,

@@ -197,3 +197,33 @@ async fn a_renewal_takes_over_what_the_provider_says_and_invalid_grant_ends_the_
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_provider_that_gives_no_refresh_token_is_told_to_operators_once() {
+    let app = App::start().await;
+    let rogue = Rogue::start().await;
+    for (scopes, told) in [("\"openid\", \"offline_access\"", 1), ("\"openid\"", 0)] {
+        let table = rogue.table("corp", &format!("scopes = [{scopes}]"));
+        let gateway = Gateway::before(&app).login(&table).run();
+        let signed_in = async || {
+            let alice = gateway.anon().signed_in_by("corp", "-").await;
+            assert_eq!(alice.get("/.auth/me").await.status, 200);
+        };
+        rogue.repent();
+        signed_in().await;
+        let words = ["WARN", "corp", "no refresh token"];
+        assert_eq!(gateway.logged(&words), [""; 0], "one came");
+        rogue.says("token", |tokens| {
+            tokens.as_object_mut().unwrap().remove("refresh_token");
+        });
+        for _ in 0..2 {
+            signed_in().await;
+        }
+        // Lines come in order, and these are behind all that could be told.
+        crate::harness::wait::until("the last request's line", async || {
+            (gateway.logged(&["/.auth/me"]).len() == 3).then_some(())
+        })
+        .await;
+        assert_eq!(gateway.logged(&words).len(), told, "{scopes}");
+    }
+}

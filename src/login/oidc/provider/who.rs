@@ -2,6 +2,7 @@
 //! or a session.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -22,6 +23,9 @@ use crate::clock::Timestamp;
 use crate::issuer::Metadata;
 use crate::session::ProviderQuestion;
 use crate::units::Secret;
+
+/// The scope that asks for a refresh token (OpenID Connect Core section 11).
+const OFFLINE: &str = "offline_access";
 
 impl Provider {
     /// Who the answer to a refresh token is about; `None` when it says nothing of the person.
@@ -79,6 +83,9 @@ impl Provider {
         let userinfo = self.missing(metadata, &tokens, &claims, &subject).await?;
         let said = Said::of(&claims.set, userinfo.as_ref());
         let person = person::read(&self.settings, &said.all, &said.sources, now)?;
+        if tokens.refresh_token.is_none() {
+            self.tell_of_no_refresh();
+        }
         Ok(SignedIn {
             person,
             issuer: claims.issuer.clone(),
@@ -87,6 +94,18 @@ impl Provider {
             id_token: tokens.id_token,
             groups_at_userinfo: self.names_groups(userinfo.as_ref()),
         })
+    }
+
+    /// Renewals cannot ask this provider then, which nobody would notice; told once, for it is mostly so for everybody.
+    fn tell_of_no_refresh(&self) {
+        let asked_for = self.settings.scopes.iter().any(|scope| scope == OFFLINE);
+        if asked_for && !self.told_of_no_refresh.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                provider = self.settings.name,
+                "a sign-in brought no refresh token although offline_access was asked for: renewals cannot ask this \
+                 provider about it; many give one with `prompt = \"consent\"` only"
+            );
+        }
     }
 
     /// The claims of the ID token, once it is known to be the answer to this sign-in (its nonce) or about this person, and their
