@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::external::External;
 use crate::gateway::Gateway;
 use crate::login::backchannel::Backchannel;
-use crate::login::local::Local;
+use crate::login::local::{self, Local};
 use crate::login::oidc::Providers;
 use crate::observe::{Logging, Metrics, say};
 use crate::outbound::Outbound;
@@ -200,11 +200,14 @@ impl Running {
             Arc::clone(&sessions),
             draining.clone(),
         );
+        let built_in = config.local.iter().map(|_| local::PROVIDER.to_owned());
+        let providers = config.providers.iter().map(|one| one.name.clone());
         let operator = control::Operator::online(
             Arc::clone(&kept),
             sessions,
             Some(Arc::clone(&audit)),
             app.clock.clone(),
+            built_in.chain(providers).collect(),
         );
         let mut admin_address = None;
         if let Some(settings) = &config.admin {

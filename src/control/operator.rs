@@ -48,17 +48,20 @@ pub struct Operator {
     accounts: Accounts,
     audit: Option<Arc<Audit>>,
     clock: Clock,
+    /// By which providers people sign in here, the built-in accounts among them; without a gateway it is not known.
+    ways: Vec<String>,
     /// One backup at a time: each holds on to a state of the store, which cannot give back its space meanwhile.
     backing_up: Arc<Semaphore>,
 }
 
 impl Operator {
-    /// For a running gateway: with its own store and sessions.
+    /// For a running gateway: with its own store and sessions, and the names of all `ways` in which people sign in there.
     pub fn online(
         store: Arc<dyn Store>,
         sessions: Arc<Sessions>,
         audit: Option<Arc<Audit>>,
         clock: Clock,
+        ways: Vec<String>,
     ) -> Arc<Self> {
         Arc::new(Operator {
             accounts: Accounts::new(Arc::clone(&store), Arc::clone(&sessions), clock.clone()),
@@ -66,6 +69,7 @@ impl Operator {
             sessions,
             audit,
             clock,
+            ways,
             backing_up: Arc::new(Semaphore::new(1)),
         })
     }
@@ -91,7 +95,7 @@ impl Operator {
             tokio::runtime::Handle::current(),
         )
         .await?;
-        Ok(Operator::online(store, sessions, None, clock))
+        Ok(Operator::online(store, sessions, None, clock, Vec::new()))
     }
 
     #[cfg(test)]
@@ -289,30 +293,52 @@ impl Operator {
         provider: Option<String>,
         ending: &Ending,
     ) -> Result<Response, Failure> {
-        let mut whose = BTreeSet::new();
-        match provider {
-            Some(provider) => {
-                whose.insert((provider, user.to_owned()));
-            }
-            None => {
-                let written = self.written(user).await?;
-                for record in self.store.sessions(None, self.clock.now()).await? {
-                    if is_of(&record, user, &written) {
-                        whose.insert((record.identity.provider, record.identity.user));
-                    }
-                }
-                whose.insert((PROVIDER.to_owned(), written));
-            }
-        }
+        let whose = match provider {
+            Some(provider) => Ok(BTreeSet::from([(provider, user.to_owned())])),
+            None => self.all_of(user).await,
+        };
+        let whose = match whose {
+            Ok(whose) => whose,
+            Err(failure) => return Err(self.end_everywhere(user, ending, failure).await),
+        };
+        let ends = whose
+            .iter()
+            .map(|(provider, user)| self.sessions.end_user(provider, user, ending.clone()));
         let mut sessions = 0;
-        for (provider, user) in whose {
-            sessions += self
-                .sessions
-                .end_user(&provider, &user, ending.clone())
-                .await
-                .map_err(|error| self.unconfirmed(error))?;
+        for ended in futures_util::future::join_all(ends).await {
+            sessions += ended.map_err(|error| self.unconfirmed(error))?;
         }
         Ok(Response::Ended { sessions })
+    }
+
+    /// The store cannot say where somebody signed in: this node obeys all the same, wherever that was.
+    async fn end_everywhere(&self, user: &str, ending: &Ending, failure: Failure) -> Failure {
+        let ends = self
+            .ways
+            .iter()
+            .map(|way| self.sessions.end_user(way, user, ending.clone()));
+        futures_util::future::join_all(ends).await;
+        match failure {
+            Failure::Store(error) | Failure::Account(AccountError::Store(error))
+                if !self.ways.is_empty() =>
+            {
+                Failure::UnconfirmedName(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Under which names somebody of this name has sessions, and at which providers.
+    async fn all_of(&self, user: &str) -> Result<BTreeSet<(String, String)>, Failure> {
+        let written = self.written(user).await?;
+        let sessions = self.store.sessions(None, self.clock.now()).await?;
+        let mut whose: BTreeSet<_> = sessions
+            .into_iter()
+            .filter(|record| is_of(record, user, &written))
+            .map(|record| (record.identity.provider, record.identity.user))
+            .collect();
+        whose.insert((PROVIDER.to_owned(), written));
+        Ok(whose)
     }
 
     /// A built-in account's sessions carry its name as it was first written, whatever the case that an operator types.

@@ -43,7 +43,7 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads the keys, or makes the first one.
     pub(super) async fn open(store: &dyn Store, now: Timestamp) -> Result<Self, KeysError> {
-        let stored = read_or_make(store, now).await?;
+        let (stored, _) = read_or_make(store, now).await?;
         Ok(Keys {
             set: ArcSwap::from_pointee(KeySet::new(&stored.record, now)?),
             stored: tokio::sync::Mutex::new(stored),
@@ -51,19 +51,21 @@ impl Keys {
     }
 }
 
-/// The list as it is stored; with a first key if there is none that signs.
+/// The list as it is stored, with a first key if there is none that signs: its id, when this call made it.
 async fn read_or_make(
     store: &dyn Store,
     now: Timestamp,
-) -> Result<Stored<Vec<StoredKey>>, KeysError> {
+) -> Result<(Stored<Vec<StoredKey>>, Option<String>), KeysError> {
     let mut stored = store.keys().await?;
     for _ in 0..TRIES {
         if stored.record.iter().any(|key| key.retires_at.is_none()) {
-            return Ok(stored);
+            return Ok((stored, None));
         }
-        stored.record.push(StoredKey::generate(now)?);
+        let first = StoredKey::generate(now)?;
+        let kid = first.kid.clone();
+        stored.record.push(first);
         match replace(store, stored.record, stored.revision).await? {
-            Some(kept) => return Ok(kept),
+            Some(kept) => return Ok((kept, Some(kid))),
             // Another node was faster: its key is ours too.
             None => stored = store.keys().await?,
         }
@@ -250,12 +252,20 @@ impl Sessions {
         let mut stored = self.keys.stored.lock().await;
         let reading = read_or_make(&*self.store, now);
         let read = tokio::time::timeout(RELOAD_PATIENCE, reading).await;
-        let next = read.unwrap_or_else(|_| {
+        let (next, made) = read.unwrap_or_else(|_| {
             Err(StoreError::Unavailable("it did not answer in time".to_owned()).into())
         })?;
         if next.revision != stored.revision {
             self.publish(KeySet::new(&next.record, now)?);
             *stored = next;
+        }
+        if let Some(kid) = made {
+            tracing::error!(
+                "the store holds none of the signing keys that it held: it was emptied, or another one stands in its place; \
+                 everybody has to sign in again, and accounts of [login.local] are gone"
+            );
+            let by = By::Gateway;
+            self.observer.observe(&SessionEvent::KeyRotated { kid, by });
         }
         Ok(())
     }

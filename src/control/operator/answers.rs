@@ -19,6 +19,11 @@ pub(super) enum Failure {
         "{0}; the gateway refuses those sessions already, tries again until the store confirms it, and tells the audit stream then"
     )]
     Unconfirmed(#[source] StoreError),
+    #[error(
+        "{0}; the gateway refuses sessions of exactly this name already, and tries again until the store confirms it; should a \
+         built-in account's name be written in another case, give the command again once the store answers"
+    )]
+    UnconfirmedName(#[source] StoreError),
     #[error("there is no live session with that id")]
     NoSession,
     #[error("a backup is only given through the control socket")]
@@ -33,6 +38,7 @@ impl From<Failure> for Response {
             Failure::Account(AccountError::Store(_))
             | Failure::Store(_)
             | Failure::Unconfirmed(_)
+            | Failure::UnconfirmedName(_)
             | Failure::Keys(_) => Why::Unavailable,
             Failure::Socket
             | Failure::Account(

@@ -325,6 +325,10 @@ async fn r11_an_emptied_store_means_signing_in_again_and_nobody_else_s_session()
         (server.cli(&["EXISTS", "vestibule:{shared}:keys"]) == "1").then_some(())
     })
     .await;
+    // Operators hear what it was.
+    let told = ["ERROR", "holds none of the signing keys"];
+    gateway.until_logged(&told).await;
+    gateway.until_logged(&["key_rotated"]).await;
     add_accounts(&gateway.file());
     let newcomer = gateway.signed_in("bob").await;
     app.forget();
@@ -386,4 +390,29 @@ async fn r11_a_gateway_and_a_command_without_their_store_say_so() {
         let said = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(said.contains(&server.url()), "{said}");
     }
+}
+
+#[tokio::test]
+async fn r11_a_user_whose_sessions_the_store_cannot_name_is_out_all_the_same() {
+    let app = App::start().await;
+    let server = RedisServer::start();
+    let gateway = Gateway::before(&app).store(&server.store_lines()).run();
+    let alice = gateway.signed_in("alice").await;
+    let bob = gateway.signed_in("bob").await;
+    server.pause();
+    let revoked = gateway.command(&["session", "revoke", "--user", "alice"]);
+    assert_eq!(revoked.status.code(), Some(1), "{revoked:?}");
+    let said = String::from_utf8_lossy(&revoked.stderr).into_owned();
+    assert!(
+        said.contains("refuses sessions of exactly this name"),
+        "{said}"
+    );
+    assert_eq!(got(&alice).await, 401);
+    assert_eq!(got(&bob).await, 200);
+    server.resume();
+    // Told when it is durable.
+    gateway
+        .until_logged(&["revoked", "alice", "command line"])
+        .await;
+    assert_eq!(got(&bob).await, 200);
 }
