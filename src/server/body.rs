@@ -27,9 +27,9 @@ pub enum RequestBodyError {
     /// Nothing came for `body_idle_timeout`.
     #[error("the request body stalled")]
     Stalled,
-    /// The connection or its framing broke.
+    /// The connection or its framing broke, or, without a cause, the client reset its stream with `NO_ERROR`.
     #[error("the request body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Option<hyper::Error>),
 }
 
 impl RequestBodyError {
@@ -111,11 +111,17 @@ impl HttpBody for RequestBody {
         };
         this.silent_since = None;
         let frame = match frame {
+            // hyper takes a reset with `NO_ERROR` for the end; only a server says by it that it has enough (RFC 9113 section 8.1).
+            None if this.stream.is_some() && !body.is_end_stream() => {
+                return Poll::Ready(Some(Err(RequestBodyError::Broken(None))));
+            }
             None => {
                 this.complete.store(true, Ordering::Relaxed);
                 return Poll::Ready(None);
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(RequestBodyError::Broken(error)))),
+            Some(Err(error)) => {
+                return Poll::Ready(Some(Err(RequestBodyError::Broken(Some(error)))));
+            }
             Some(Ok(frame)) => frame,
         };
         if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {

@@ -126,9 +126,16 @@ impl HttpBody for RequestBody {
 #[error("the upstream sent nothing for {0:?} within its answer")]
 pub struct AnswerStalled(pub Duration);
 
+/// The upstream reset the stream of an answer that had not ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream broke its answer off")]
+struct AnswerBrokenOff;
+
 /// An answer's body as the client gets it.
 pub(super) struct ResponseBody {
     body: Incoming,
+    /// Whether it comes over HTTP/2.
+    http2: bool,
     /// The connection it comes from, until it is complete.
     lease: Option<Lease>,
     /// `None`: silence is part of the protocol.
@@ -141,11 +148,13 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     pub(super) fn new(
         body: Incoming,
+        http2: bool,
         lease: Option<Lease>,
         idle_timeout: Option<Duration>,
     ) -> Self {
         ResponseBody {
             body,
+            http2,
             lease,
             idle_timeout,
             silent_since: None,
@@ -199,6 +208,10 @@ impl HttpBody for ResponseBody {
             Some(Err(error)) => {
                 this.lease = None;
                 Some(Err(Box::new(error)))
+            }
+            // hyper takes a reset with `NO_ERROR` for the end; it may follow that, and never replaces it (RFC 9113 section 8.1).
+            None if this.http2 && !this.body.is_end_stream() => {
+                Some(Err(Box::new(AnswerBrokenOff)))
             }
             None => {
                 if let Some(lease) = this.lease.take() {

@@ -304,11 +304,11 @@ fn answer(
     if refused > 0 {
         tracing::warn!(upstream = %settings.name, refused, "the upstream tried to set cookies of the gateway");
     }
-    parts.version = Version::HTTP_11;
+    let http2 = std::mem::replace(&mut parts.version, Version::HTTP_11) == Version::HTTP_2;
     parts.extensions.clear();
     let idle_timeout =
         (!rewrite::may_be_silent(&parts.headers)).then_some(settings.body_idle_timeout);
-    let body = ResponseBody::new(body, lease, idle_timeout);
+    let body = ResponseBody::new(body, http2, lease, idle_timeout);
     let body = if body.is_end_stream() {
         Body::empty()
     } else {

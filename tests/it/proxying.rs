@@ -49,6 +49,36 @@ async fn big_bodies_arrive_byte_for_byte_both_ways() {
 }
 
 #[tokio::test]
+async fn an_upload_that_its_client_breaks_off_is_never_complete() {
+    let app = App::start().await;
+    let gateway = Gateway::before(&app).run();
+    let stream = gateway.door().tls(&[b"h2"]).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // The second is what a server says behind an early answer (RFC 9113 section 8.1); of a request it says nothing.
+    for (n, reason) in [h2::Reason::CANCEL, h2::Reason::NO_ERROR]
+        .into_iter()
+        .enumerate()
+    {
+        let request = http::Request::post(format!("https://{HOST}/public/eager"))
+            .header("origin", ORIGIN)
+            .body(())
+            .unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(b"half"), false).unwrap();
+        // Its answer is under way: so is its body, by itself.
+        let answer = within("the answer", answer).await.unwrap();
+        body.send_reset(reason);
+        until("its end", async || {
+            (app.broken_off() > n || !app.seen().is_empty()).then_some(())
+        })
+        .await;
+        assert!(app.seen().is_empty(), "{reason:?}: taken for the whole");
+        drop(answer);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_slows_the_app_and_not_the_memory() {
     slow_reader_of(BIG).await;
 }

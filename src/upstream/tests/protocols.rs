@@ -119,6 +119,40 @@ async fn an_h2c_connection_that_ended_is_replaced() {
 }
 
 #[tokio::test]
+async fn an_h2c_answer_that_is_broken_off_is_never_complete() {
+    for reason in [h2::Reason::INTERNAL_ERROR, h2::Reason::NO_ERROR] {
+        let arrived = Arc::new(tokio::sync::Notify::new());
+        let told = Arc::clone(&arrived);
+        let upstream = Recorder::start(move |_, conn| {
+            let told = Arc::clone(&told);
+            async move {
+                let mut connection = h2::server::handshake(conn.stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"half"), false).unwrap();
+                    let told = Arc::clone(&told);
+                    tokio::spawn(async move {
+                        told.notified().await;
+                        body.send_reset(reason);
+                    });
+                }
+            }
+        })
+        .await;
+        let bench = Bench::new(vec![Endpoint::H2c {
+            host: "127.0.0.1".into(),
+            port: upstream.port,
+        }]);
+        let mut body = bench.send(get("/")).await.unwrap().into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "half");
+        arrived.notify_one();
+        let end = body.frame().await;
+        assert!(matches!(end, Some(Err(_))), "{reason:?}: {end:?}");
+    }
+}
+
+#[tokio::test]
 async fn unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");

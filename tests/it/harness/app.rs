@@ -23,6 +23,7 @@ pub struct App {
 struct State {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    broken_off: AtomicUsize,
     bytes: AtomicU64,
     sent: AtomicU64,
     scripts: Mutex<HashMap<String, Vec<u8>>>,
@@ -84,6 +85,7 @@ impl App {
             state: Arc::new(State {
                 seen: Mutex::default(),
                 connections: AtomicUsize::new(0),
+                broken_off: AtomicUsize::new(0),
                 bytes: AtomicU64::new(0),
                 sent: AtomicU64::new(0),
                 scripts: Mutex::default(),
@@ -141,6 +143,11 @@ impl App {
     /// How many connections were ever opened.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many request bodies ended before they were complete.
+    pub fn broken_off(&self) -> usize {
+        self.state.broken_off.load(Ordering::SeqCst)
     }
 
     /// How many bytes ever arrived.
@@ -216,14 +223,15 @@ async fn serve(stream: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
             stream.write_all(answer.as_bytes()).await?;
             return Ok(());
         }
-        read_body(
-            &mut stream,
-            state,
-            &mut seen,
-            length.parse().unwrap_or(0),
-            chunked,
-        )
-        .await?;
+        if place == "eager" {
+            let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\neager\r\n";
+            stream.write_all(answer.as_bytes()).await?;
+        }
+        let length = length.parse().unwrap_or(0);
+        if let Err(error) = read_body(&mut stream, state, &mut seen, length, chunked).await {
+            state.broken_off.fetch_add(1, Ordering::SeqCst);
+            return Err(error);
+        }
         let script = state.scripts.lock().unwrap().get(&path).cloned();
         let head_only = seen.method == "HEAD";
         let (target, body) = (seen.target.clone(), seen.body.clone());
@@ -251,6 +259,7 @@ async fn serve(stream: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
                 state.gate.acquire().await.unwrap().forget();
                 plain(&mut stream, "text/plain", b"gate passed", head_only).await?;
             }
+            "eager" => stream.write_all(b"0\r\n\r\n").await?,
             "events" => return events(stream, state).await,
             "trailers" => {
                 let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
