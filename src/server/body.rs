@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::guard::Flight;
-use super::unread::Unread;
+use super::unread::{Slot, Unread, lock};
 use crate::body::{Body, BodyError};
 use crate::deadline::Deadline;
 
@@ -27,7 +27,8 @@ pub enum RequestBodyError {
     /// Nothing came for `body_idle_timeout`.
     #[error("the request body stalled")]
     Stalled,
-    /// The connection or its framing broke, or, without a cause, the client reset its stream with `NO_ERROR`.
+    /// The connection or its framing broke; without a cause, the client reset its stream with `NO_ERROR`, or the rest was not
+    /// waited for, because the answer had long been given.
     #[error("the request body broke off")]
     Broken(#[source] Option<hyper::Error>),
 }
@@ -66,11 +67,12 @@ pub(super) fn request_body(
         return (Body::empty(), Completion(None));
     }
     let complete = Arc::new(AtomicBool::new(false));
+    let body = Arc::new(Mutex::new(Some(body)));
     if let Some(stream) = stream {
-        stream.unread.begin();
+        stream.unread.begin(&body);
     }
     let body = RequestBody {
-        body: Some(body),
+        body,
         stream: stream.cloned(),
         left: limit,
         idle,
@@ -82,8 +84,8 @@ pub(super) fn request_body(
 }
 
 struct RequestBody {
-    /// There until it is left to the stream.
-    body: Option<Incoming>,
+    /// There until it is left to the stream, or the stream takes it away.
+    body: Slot,
     stream: Option<Arc<Handed>>,
     left: Option<u64>,
     idle: Duration,
@@ -101,8 +103,9 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
-        let Some(body) = &mut this.body else {
-            return Poll::Ready(None);
+        let mut body = lock(&this.body);
+        let Some(body) = body.as_mut() else {
+            return Poll::Ready(Some(Err(RequestBodyError::Broken(None))));
         };
         let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
             let since = *this.silent_since.get_or_insert_with(Instant::now);
@@ -110,6 +113,9 @@ impl HttpBody for RequestBody {
             return Poll::Ready(Some(Err(RequestBodyError::Stalled)));
         };
         this.silent_since = None;
+        if let Some(stream) = &this.stream {
+            stream.unread.moved();
+        }
         let frame = match frame {
             // hyper takes a reset with `NO_ERROR` for the end; only a server says by it that it has enough (RFC 9113 section 8.1).
             None if this.stream.is_some() && !body.is_end_stream() => {
@@ -137,11 +143,13 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        lock(&self.body)
+            .as_ref()
+            .is_some_and(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
+        lock(&self.body)
             .as_ref()
             .map_or_else(SizeHint::default, HttpBody::size_hint)
     }
@@ -150,7 +158,8 @@ impl HttpBody for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream {
-            stream.unread.leave(self.body.take());
+            let rest = lock(&self.body).take();
+            stream.unread.leave(rest);
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A stream that is let go while its client still sends is reset (RFC 9113 section 8.1, `NO_ERROR`), and clients exist that
 //! then throw the answer away: a refusal would look like a broken connection. Reading on keeps the windows open, for this
-//! stream and for its neighbours. Bounded in bytes and in time, and nothing is kept.
+//! stream and for its neighbours. Bounded in bytes and in time, and nothing is kept. Whoever still holds the body then without
+//! reading it, because an app has answered and takes no more, does not keep the stream either.
 
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +24,15 @@ const MOST_BYTES: u64 = 1 << 20;
 /// After the end of the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A body while somebody reads it; empty when it was taken away.
+pub(super) type Slot = Arc<Mutex<Option<Incoming>>>;
+
+/// The body in its place.
+pub(super) fn lock(slot: &Slot) -> MutexGuard<'_, Option<Incoming>> {
+    // Nothing can panic while it is held.
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What became of the request body of one stream.
 #[derive(Default)]
 enum State {
@@ -29,7 +40,7 @@ enum State {
     #[default]
     Nothing,
     /// Somebody reads it.
-    Read,
+    Read(Slot),
     /// Nobody reads it any more.
     Left(Incoming),
 }
@@ -39,6 +50,8 @@ enum State {
 pub(super) struct Unread {
     state: Mutex<State>,
     told: AtomicWaker,
+    /// How many frames its reader has taken.
+    moved: AtomicU64,
 }
 
 impl std::fmt::Debug for Unread {
@@ -54,8 +67,21 @@ impl Unread {
     }
 
     /// A body is handed out.
-    pub(super) fn begin(&self) {
-        *self.state() = State::Read;
+    pub(super) fn begin(&self, body: &Slot) {
+        *self.state() = State::Read(Arc::clone(body));
+    }
+
+    /// Its reader took a frame.
+    pub(super) fn moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes it away from whoever reads it.
+    fn take_away(&self) {
+        if let State::Read(body) = std::mem::take(&mut *self.state()) {
+            let body = lock(&body).take();
+            drop(body);
+        }
     }
 
     /// Its reader is done: with a body that is not at its end, the rest is read here.
@@ -93,7 +119,8 @@ impl<'a> Rest<'a> {
         .await
     }
 
-    /// Reads on after the answer, until the body ends or it is enough.
+    /// Reads on after the answer, until the body ends or it is enough. Somebody else who reads may go on, but not stand still
+    /// for longer than `patience`; that is seen within twice that time.
     pub(super) async fn read_on(mut self, patience: Duration) {
         let mut deadline = Deadline::default();
         let mut until = None;
@@ -101,10 +128,19 @@ impl<'a> Rest<'a> {
             if self.poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let at = *until.get_or_insert_with(|| Instant::now() + LINGER.min(patience));
+            let (reader, patience) = match self.body {
+                Some(_) => (None, LINGER.min(patience)),
+                None => (Some(self.unread.moved.load(Ordering::Relaxed)), patience),
+            };
+            let at = match until {
+                Some((before, at)) if before == reader => at,
+                _ => Instant::now() + patience,
+            };
+            until = Some((reader, at));
             deadline.poll_at(at, cx)
         })
         .await;
+        self.unread.take_away();
     }
 
     /// Ready when there is nothing to read, or nothing more.
@@ -130,8 +166,8 @@ impl<'a> Rest<'a> {
         let mut state = self.unread.state();
         match std::mem::take(&mut *state) {
             State::Nothing => Poll::Ready(()),
-            State::Read => {
-                *state = State::Read;
+            reading @ State::Read(_) => {
+                *state = reading;
                 self.unread.told.register(cx.waker());
                 Poll::Pending
             }

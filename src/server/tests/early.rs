@@ -108,6 +108,21 @@ async fn a_body_without_end_is_read_no_further_than_it_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_held_unread_after_the_answer_holds_no_stream() {
+    let server = Server::start(Limits {
+        body_idle_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    })
+    .await;
+    let (mut client, _pings) = client(&server).await;
+    let request = Request::post("https://localhost/hoard");
+    let (status, mut body) = answered(&mut client, request).await;
+    assert_eq!(status, 200);
+    let reason = within(poll_fn(|cx| body.poll_reset(cx))).await.unwrap();
+    assert_eq!(reason, h2::Reason::NO_ERROR);
+}
+
+#[tokio::test]
 async fn bodies_that_nobody_reads_take_no_room_from_their_neighbours() {
     let server = Server::start(Limits::default()).await;
     let (mut client, _pings) = client(&server).await;

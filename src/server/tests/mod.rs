@@ -36,7 +36,7 @@ pub(super) struct Seen {
     pub(super) cookies: Vec<String>,
 }
 
-/// Answers by path: `/echo` sends the body back, `/ignore` never reads it, `/panic` panics, `/big` sends 64 MiB,
+/// Answers by path: `/echo` sends the body back, `/ignore` never reads it, `/hoard` keeps it unread, `/panic` panics, `/big` sends 64 MiB,
 /// `/hang` never answers, `/upgrade` answers 101 and echoes; everything else says `hello`.
 struct Probe {
     seen: mpsc::UnboundedSender<Seen>,
@@ -71,6 +71,14 @@ impl Handler for Probe {
                     response
                 }
             },
+            "/hoard" => {
+                let body = request.into_body();
+                tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(body);
+                });
+                Response::new(Body::from("hello"))
+            }
             "/panic" => panic!("asked to"),
             "/big" => Response::new(Body::stream(Zeros(64 << 20))),
             "/hang" => std::future::pending().await,
