@@ -104,12 +104,15 @@ async fn answer<H: Handler>(
             context.refuse(refusal)
         }
     };
+    if let Some(stream) = &stream {
+        stream.unread.answered(response.status());
+    }
     let sending = stream.map_or(Sending::Unwatched, Sending::Http2);
     Ok(response.map(|body| ResponseBody::new(body, sending)))
 }
 
-/// Runs the streams of one connection; one whose peer makes no room for its answer is reset. One whose answer does not need its
-/// whole request body is kept for a moment, so that the answer arrives.
+/// Runs the streams of one connection; one whose peer makes no room for its answer is reset. One whose answer refuses it
+/// before its whole request body has come is kept for a moment, so that the answer arrives.
 #[derive(Clone)]
 struct Streams {
     tasks: TaskTracker,

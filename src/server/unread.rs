@@ -1,4 +1,4 @@
-//! The rest of a request body over HTTP/2 whose answer did not wait for it: read on for a moment, and dropped.
+//! The rest of a request body over HTTP/2 that was refused before it had come: read on for a moment, and dropped.
 //!
 //! A stream that is let go while its client still sends is reset (RFC 9113 section 8.1, `NO_ERROR`), and clients exist that
 //! then throw the answer away: a refusal would look like a broken connection. Reading on keeps the windows open, for this
@@ -6,12 +6,13 @@
 //! reading it, because an app has answered and takes no more, does not keep the stream either.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -52,6 +53,8 @@ pub(super) struct Unread {
     told: AtomicWaker,
     /// How many frames its reader has taken.
     moved: AtomicU64,
+    /// The answer is a refusal, which clients stop sending for.
+    refused: AtomicBool,
 }
 
 impl std::fmt::Debug for Unread {
@@ -69,6 +72,13 @@ impl Unread {
     /// A body is handed out.
     pub(super) fn begin(&self, body: &Slot) {
         *self.state() = State::Read(Arc::clone(body));
+    }
+
+    /// The answer is known. Clients stop for a refusal only: one that has its success and may go on sends all it has, and curl
+    /// 7.88 hangs when it is then stopped late.
+    pub(super) fn answered(&self, status: StatusCode) {
+        let refused = status.is_client_error() || status.is_server_error();
+        self.refused.store(refused, Ordering::Relaxed);
     }
 
     /// Its reader took a frame.
@@ -129,6 +139,7 @@ impl<'a> Rest<'a> {
                 return Poll::Ready(());
             }
             let (reader, patience) = match self.body {
+                Some(_) if !self.unread.refused.load(Ordering::Relaxed) => return Poll::Ready(()),
                 Some(_) => (None, LINGER.min(patience)),
                 None => (Some(self.unread.moved.load(Ordering::Relaxed)), patience),
             };
