@@ -33,6 +33,7 @@ pub mod error;
 pub mod external;
 pub mod gateway;
 pub mod headers;
+mod impatient;
 pub mod issuer;
 pub mod listening;
 pub mod login;

@@ -4,14 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::deadline::Deadline;
+use crate::impatient::Impatient;
 
 /// What happens on a connection, for the question whether it is idle.
 #[derive(Debug)]
@@ -93,13 +93,10 @@ impl Drop for InFlight {
 /// Writes below this many bytes (acknowledgements of pings and settings) do not count as activity of HTTP/2.
 const SMALL_WRITE: usize = 256;
 
-/// A socket whose writes fail when the peer takes nothing for a while. It holds the connection's permit, so that a
-/// tunnel keeps counting as a connection.
+/// A socket whose writes fail when the peer takes nothing for a while, and count as activity. It holds the connection's permit,
+/// so that a tunnel keeps counting as a connection.
 pub(super) struct Socket<S> {
-    io: S,
-    patience: Duration,
-    gives_up: Option<Instant>,
-    deadline: Deadline,
+    io: Impatient<S>,
     activity: Arc<Activity>,
     _permit: OwnedSemaphorePermit,
 }
@@ -112,28 +109,17 @@ impl<S> Socket<S> {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Socket {
-            io,
-            patience,
-            gives_up: None,
-            deadline: Deadline::default(),
+            io: Impatient::new(io, patience),
             activity,
             _permit: permit,
         }
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if done.is_ready() {
-            self.gives_up = None;
-            return done;
+    fn wrote(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(written)) = done {
+            self.activity.wrote(written);
         }
-        let at = *self
-            .gives_up
-            .get_or_insert_with(|| Instant::now() + self.patience);
-        ready!(self.deadline.poll_at(at, cx));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the peer does not read",
-        )))
+        done
     }
 }
 
@@ -154,26 +140,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = done {
-            self.activity.wrote(written);
-        }
-        self.watch(cx, done)
+        self.wrote(done)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // The usual case, one TLS record, goes by the system call that costs less.
-        let done = match bytes {
-            [record] => Pin::new(&mut self.io).poll_write(cx, record),
-            _ => Pin::new(&mut self.io).poll_write_vectored(cx, bytes),
-        };
-        if let Poll::Ready(Ok(written)) = done {
-            self.activity.wrote(written);
-        }
-        self.watch(cx, done)
+        let done = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+        self.wrote(done)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -181,8 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, done)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

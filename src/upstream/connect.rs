@@ -3,18 +3,18 @@
 //! Must not choose the endpoint or keep the connection; `pool` does both.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use crate::impatient::Impatient;
 use crate::upstream::Endpoint;
 use crate::upstream::body::RequestBody;
 
@@ -61,15 +61,24 @@ pub(super) enum Connection {
     Http2(http2::SendRequest<RequestBody>),
 }
 
-/// Connects; the caller bounds the time.
+/// Connects; the caller bounds the time. The connection breaks when the upstream reads nothing for `patience`.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     tls: Option<&Tls>,
     purpose: Purpose,
+    patience: Duration,
 ) -> io::Result<Connection> {
+    let tcp = async |host: &str, port: u16| {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok::<_, io::Error>(Impatient::new(stream, patience))
+    };
     match endpoint {
         Endpoint::Http { host, port } => handshake1(tcp(host, *port).await?, purpose).await,
-        Endpoint::Unix(path) => handshake1(UnixStream::connect(path).await?, purpose).await,
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            handshake1(Impatient::new(stream, patience), purpose).await
+        }
         Endpoint::H2c { host, port } => {
             if purpose == Purpose::Tunnel {
                 // RFC 9113 has no Upgrade; extended CONNECT (RFC 8441) is not spoken to upstreams.
@@ -97,19 +106,13 @@ pub(super) async fn connect(
     }
 }
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 async fn handshake1<S>(stream: S, purpose: Purpose) -> io::Result<Connection>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
-        .handshake(TokioIo::new(OneByOne(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
     match purpose {
@@ -130,7 +133,7 @@ where
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .adaptive_window(true)
-        .keep_alive_interval(Some(std::time::Duration::from_secs(20)))
+        .keep_alive_interval(Some(Duration::from_secs(20)))
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
@@ -142,52 +145,5 @@ where
 fn ended(result: Result<(), hyper::Error>) {
     if let Err(error) = result {
         tracing::debug!(%error, "upstream connection ended");
-    }
-}
-
-/// A stream on which a write of one piece, which is what a request without a body is, goes by the system call that costs
-/// less than a vectored one.
-struct OneByOne<S>(S);
-
-impl<S: AsyncRead + Unpin> AsyncRead for OneByOne<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for OneByOne<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match pieces {
-            [piece] => Pin::new(&mut self.0).poll_write(cx, piece),
-            _ => Pin::new(&mut self.0).poll_write_vectored(cx, pieces),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

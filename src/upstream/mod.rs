@@ -278,7 +278,8 @@ pub async fn reach(endpoint: &Endpoint, patience: Duration) -> io::Result<()> {
         }
         _ => None,
     };
-    let connecting = connect::connect(endpoint, tls.as_ref(), connect::Purpose::Requests);
+    let purpose = connect::Purpose::Requests;
+    let connecting = connect::connect(endpoint, tls.as_ref(), purpose, patience);
     tokio::time::timeout(patience, connecting)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

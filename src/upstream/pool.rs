@@ -230,7 +230,8 @@ impl EndpointPool {
         purpose: Purpose,
     ) -> Result<Connection, UpstreamError> {
         // Boxed: rare and large, and its future is part of that of every request.
-        let connecting = Box::pin(connect::connect(&self.endpoint, tls, purpose));
+        let patience = settings.body_idle_timeout;
+        let connecting = Box::pin(connect::connect(&self.endpoint, tls, purpose, patience));
         let result = match tokio::time::timeout(settings.connect_timeout, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             // The operator who reads the cause wants to know where; the client never sees it.

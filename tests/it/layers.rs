@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("deadline", &[]),
     ("door", &[]),
+    ("impatient", &["deadline"]),
     ("listening", &[]),
     ("units", &[]),
     ("token_cache", &[]),
@@ -36,7 +37,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "upstream",
-        &["auth", "headers", "body", "clock", "deadline", "units"],
+        &[
+            "auth",
+            "headers",
+            "body",
+            "clock",
+            "deadline",
+            "impatient",
+            "units",
+        ],
     ),
     // Whose tokens are believed, whose keys are needed.
     (
@@ -57,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "deadline",
             "door",
+            "impatient",
             "listening",
             "units",
         ],

@@ -349,3 +349,33 @@ async fn a_long_upload_that_moves_outlives_the_response_timeout() {
     assert_eq!(bench.fetch(request("POST", "/", &[], body)).await.0, 200);
     uploading.await.unwrap();
 }
+
+#[tokio::test]
+async fn an_upstream_that_has_answered_and_reads_no_more_keeps_no_upload() {
+    let upstream = Recorder::start(|_, mut conn| async move {
+        conn.head().await;
+        conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+            .await;
+        // Neither reads nor closes.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut settings = settings(vec![upstream.endpoint()]);
+    settings.body_idle_timeout = Duration::from_millis(100);
+    let bench = Bench::with(settings);
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
+    let body = Body::stream(StreamBody::new(stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|frame| (frame, receiver)) },
+    )));
+    let uploading = tokio::spawn(async move {
+        let piece = Bytes::from(vec![b'x'; 64 << 10]);
+        while sender.send(Ok(Frame::data(piece.clone()))).await.is_ok() {}
+    });
+    let answer = bench.fetch(request("POST", "/", &[], body)).await;
+    assert_eq!(answer, (200, "early".into()));
+    tokio::time::timeout(Duration::from_secs(60), uploading)
+        .await
+        .expect("the upload ends")
+        .unwrap();
+}
