@@ -230,7 +230,8 @@ impl EndpointPool {
         purpose: Purpose,
     ) -> Result<Connection, UpstreamError> {
         // Boxed: rare and large, and its future is part of that of every request.
-        let patience = settings.body_idle_timeout;
+        // An app may read a part, and work on it for as long as it may take to answer.
+        let patience = settings.body_idle_timeout.max(settings.response_timeout);
         let connecting = Box::pin(connect::connect(&self.endpoint, tls, purpose, patience));
         let result = match tokio::time::timeout(settings.connect_timeout, connecting).await {
             Ok(Ok(connection)) => Ok(connection),

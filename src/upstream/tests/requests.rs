@@ -362,6 +362,7 @@ async fn an_upstream_that_has_answered_and_reads_no_more_keeps_no_upload() {
     .await;
     let mut settings = settings(vec![upstream.endpoint()]);
     settings.body_idle_timeout = Duration::from_millis(100);
+    settings.response_timeout = Duration::from_secs(2);
     let bench = Bench::with(settings);
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
     let body = Body::stream(StreamBody::new(stream::unfold(
