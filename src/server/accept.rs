@@ -35,7 +35,7 @@ pub enum ServerError {
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections and tunnels that were cut because the grace was over.
+    /// Connections that were cut because the grace was over, however many requests they carried; a tunnel is its connection.
     pub cut: usize,
 }
 
@@ -127,12 +127,12 @@ impl Bound {
             senders.push(sender);
             threads.push(thread);
         }
+        let most = descriptors::affordable(limits.connections).clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(most));
         let hand_off = Arc::new(HandOff {
             senders,
             next: AtomicUsize::new(0),
-            permits: Arc::new(Semaphore::new(
-                descriptors::affordable(limits.connections).clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            permits: Arc::clone(&permits),
         });
         let acceptors: Vec<_> = self
             .listeners
@@ -162,7 +162,8 @@ impl Bound {
         self.tasks.close();
         let left = match tokio::time::timeout(limits.shutdown_grace, self.tasks.wait()).await {
             Ok(()) => 0,
-            Err(_) => self.tasks.len(),
+            // Every socket holds a permit to its end; the tasks are more, one for each stream of HTTP/2.
+            Err(_) => most.saturating_sub(permits.available_permits()),
         };
         drop(cut);
         let _ = tokio::task::spawn_blocking(move || {

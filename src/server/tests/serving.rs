@@ -135,7 +135,22 @@ async fn what_outlives_the_grace_is_cut() {
         .await
         .unwrap();
     read_until(&mut tunnel, "\r\n\r\n").await;
-    assert_eq!(server.stop().await, Drained { cut: 2 });
+    // Connections are counted, whatever each of them carries.
+    let mut http2 = server.http2().await;
+    let streams: Vec<_> = (0..3)
+        .map(|_| {
+            let ask = Request::get("https://localhost/hang").body(Body::empty());
+            tokio::spawn(http2.send_request(ask.unwrap()))
+        })
+        .collect();
+    // The tunnel's request and the streams'.
+    for _ in 0..4 {
+        within(server.seen.recv()).await.unwrap();
+    }
+    assert_eq!(server.stop().await, Drained { cut: 3 });
+    for stream in streams {
+        assert!(within(stream).await.unwrap().is_err());
+    }
     assert_eq!(read_to_close(&mut tunnel).await, "");
 }
 
