@@ -64,23 +64,62 @@ fn judge(place: &str, found: redis::Look) -> Vec<Finding> {
 /// Connects to each place of an upstream. An app that is not up yet is no fault of the configuration.
 pub(super) async fn upstream(settings: &Settings) -> Section {
     let patience = settings.connect_timeout.min(CONNECT);
-    let asked = settings.endpoints.iter().map(async |endpoint| {
-        match upstream::reach(endpoint, patience).await {
-            Ok(()) => Finding::good(format!("{endpoint} takes connections")),
-            Err(error) => Finding::of(
-                Verdict::Warning,
-                format!("{endpoint} cannot be connected to: {error}"),
-                "requests get 502 until it is there: is it running, and is that its address?",
-            ),
+    let asked = settings
+        .endpoints
+        .iter()
+        .map(async |endpoint| (endpoint, upstream::reach(endpoint, patience).await));
+    let found = futures_util::future::join_all(asked).await;
+    let mend = match found.iter().any(|(_, reached)| reached.is_ok()) {
+        true => {
+            "requests go to the others until it is there: is it running, and is that its address?"
         }
+        false => "requests get 502 until it is there: is it running, and is that its address?",
+    };
+    let findings = found.into_iter().map(|(endpoint, reached)| match reached {
+        Ok(()) => Finding::good(format!("{endpoint} takes connections")),
+        Err(error) => Finding::of(
+            Verdict::Warning,
+            format!("{endpoint} cannot be connected to: {error}"),
+            mend,
+        ),
     });
-    let findings = futures_util::future::join_all(asked).await;
-    Section::new(format!("[[upstream]] {}", settings.name), findings)
+    Section::new(
+        format!("[[upstream]] {}", settings.name),
+        findings.collect(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_upstream_is_away_when_all_of_its_places_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("there");
+        let _listener = tokio::net::UnixListener::bind(&there).unwrap();
+        let nowhere = folder.path().join("nowhere");
+        let mends = async |places: &[&std::path::Path]| {
+            let urls = places.iter().map(|path| format!("unix:{}", path.display()));
+            let urls: Vec<_> = urls.collect();
+            let file = format!(
+                "[server]\norigin = \"https://app.example.com\"\n[tls]\nself_signed = true\n\
+                [[upstream]]\nname = \"app\"\nurls = {urls:?}\n\
+                [[route]]\nupstream = \"app\"\naccess = \"public\"\n"
+            );
+            let config = crate::config::parse(&file, "gateway.toml").unwrap();
+            let findings = upstream(&config.upstreams[0]).await.findings;
+            let mends = findings.into_iter().map(|finding| finding.mend);
+            mends
+                .map(|mend| mend.map(|mend| mend.split_once(" until").unwrap().0.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        let others = || Some("requests go to the others".to_owned());
+        let nobody = || Some("requests get 502".to_owned());
+        assert_eq!(mends(&[&nowhere]).await, [nobody()]);
+        assert_eq!(mends(&[&nowhere, &there]).await, [others(), None]);
+        assert_eq!(mends(&[&nowhere, &nowhere]).await, [nobody(), nobody()]);
+    }
 
     #[test]
     fn a_store_that_forgets_is_a_warning() {
