@@ -15,8 +15,10 @@ use crate::app::{self, Running, Show, StartError};
 use crate::auth::SessionId;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::listening::ListenError;
 use crate::login::local;
 use crate::observe::{self, say};
+use crate::server::ServerError;
 use crate::store::{Account, Replaced, Store, StoreError};
 use crate::units::{Secret, format_duration};
 
@@ -29,6 +31,9 @@ pub struct Options {
     pub access_ttl: Duration,
 }
 
+/// The option that names where to listen.
+const LISTEN: &str = "--listen ADDRESS:PORT";
+
 /// The demonstration's person.
 const USER: &str = "ada";
 
@@ -39,8 +44,8 @@ enum DemoError {
     Folder(std::io::Error),
     #[error("cannot start the small app: {0}")]
     App(std::io::Error),
-    #[error("cannot listen on {0}: {1}; choose another address with --listen")]
-    Port(SocketAddr, std::io::Error),
+    #[error(transparent)]
+    Listen(ListenError),
     #[error("the demonstration's own configuration is refused:\n{}", .0.render(false))]
     Config(Box<config::Report>),
     #[error("cannot make up a password")]
@@ -48,7 +53,20 @@ enum DemoError {
     #[error("cannot add the demonstration's person: {0}")]
     Account(StoreError),
     #[error("{0}")]
-    Start(#[from] StartError),
+    Start(StartError),
+}
+
+impl From<StartError> for DemoError {
+    /// There is no file: what is said of a key is the option's.
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Server(ServerError::Listen(error)) => DemoError::Listen(ListenError {
+                key: LISTEN,
+                ..error
+            }),
+            other => DemoError::Start(other),
+        }
+    }
 }
 
 /// Starts the demonstration and serves until told to stop; the data folder is removed at the end.
@@ -103,7 +121,9 @@ async fn serve(options: Options, logging: &observe::Logging) -> Result<(), DemoE
     say!(
         "  3. Press \"Send 30 requests when it runs out\": 30 answers, one renewal, one line here."
     );
-    say!("  4. Sign out: the session is over at once, here and in every other tab.");
+    say!(
+        "  4. Sign out: the session is over at once, here and in every other tab; each notices within seconds."
+    );
     say!("");
     for address in &running.addresses {
         say!("listening on https://{address}");
@@ -159,7 +179,13 @@ fn resolve_port(listen: SocketAddr) -> Result<SocketAddr, DemoError> {
         return Ok(listen);
     }
     let free = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
-    free.map_err(|error| DemoError::Port(listen, error))
+    free.map_err(|source| {
+        DemoError::Listen(ListenError {
+            address: listen,
+            key: LISTEN,
+            source,
+        })
+    })
 }
 
 /// Twenty letters and digits in groups of five: about 100 bits.

@@ -5,13 +5,13 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// An address of the configuration that this process could not take.
+/// An address that this process was told to listen on and could not take.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} (`{key}`): {}", why(source, key))]
 pub struct ListenError {
     /// As configured.
     pub address: SocketAddr,
-    /// The configuration's key that names it.
+    /// The configuration's key, or the command's option, that names it.
     pub key: &'static str,
     /// What the system said.
     pub source: io::Error,

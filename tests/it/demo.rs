@@ -7,6 +7,7 @@ use crate::harness::browser::Browser;
 use crate::harness::client::Door;
 use crate::harness::gateway::{collect, signal};
 use crate::harness::wait::{until, until_blocking};
+use crate::harness::webdriver::Chromium;
 use crate::harness::{ACCESS, Ask};
 
 struct Demo {
@@ -136,4 +137,54 @@ async fn the_demo_signs_somebody_in_and_shows_the_headers() {
         demo.child.try_wait().unwrap()
     });
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn a_tab_of_the_demo_notices_that_another_has_signed_out() {
+    // No renewal is near that would show it.
+    let demo = Demo::start(&["--access-ttl", "1h"]);
+    let url = demo.url().await;
+    let (user, password) = (demo.value("user").await, demo.value("password").await);
+    let chromium = Chromium::start(([127, 0, 0, 1], url.port().unwrap()).into()).await;
+    chromium.open_at(url.as_str()).await;
+    chromium.sign_in(&user, &password).await;
+    chromium
+        .until("return document.body.innerText.includes('ends in 3');")
+        .await;
+    assert!(chromium.text().await.contains("Hello, ada"));
+    let first = chromium.tab().await;
+    chromium.new_tab().await;
+    chromium
+        .open_at(url.join("/.auth/logout").unwrap().as_str())
+        .await;
+    chromium
+        .click("form button[type=submit], form button:not([type])")
+        .await;
+    chromium
+        .until("return document.body.innerText.includes('You are signed out');")
+        .await;
+    chromium.to_tab(&first).await;
+    chromium
+        .until("return document.body.innerText.includes('You are signed out');")
+        .await;
+    let text = chromium.text().await;
+    assert!(
+        !text.contains("Hello") && !text.contains("x-forwarded-user"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_mended_by_the_option() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vestibule"))
+        .args(["demo", "--listen", &taken.local_addr().unwrap().to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mend = "(`--listen ADDRESS:PORT`): the address is in use; stop the other program (another gateway?), or choose \
+                another address for `--listen ADDRESS:PORT`";
+    assert!(said.contains(mend) && !said.contains("[server]"), "{said}");
 }

@@ -125,12 +125,13 @@ impl Chromium {
     }
 
     pub async fn open(&self, path: &str) {
-        self.command(
-            "POST",
-            "/url",
-            Some(json!({ "url": format!("https://{HOST}{path}") })),
-        )
-        .await;
+        self.open_at(&format!("https://{HOST}{path}")).await;
+    }
+
+    /// Anywhere.
+    pub async fn open_at(&self, url: &str) {
+        self.command("POST", "/url", Some(json!({ "url": url })))
+            .await;
     }
 
     /// Path and query of where it is.
