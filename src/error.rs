@@ -23,8 +23,8 @@ pub enum GatewayError {
     /// The upstream could not be reached, was too slow, or broke off; or the client's body did.
     #[error("upstream {0} gave no answer")]
     Upstream(String, #[source] UpstreamError),
-    /// The store could not be asked or written.
-    #[error("the store could not do it")]
+    /// The store could not be asked about a session.
+    #[error("a session could not be looked up")]
     Store(#[source] StoreError),
     /// A renewal was needed and nothing definite could be said, mostly for want of the store; the cookies stay as they are.
     #[error("a session could not be renewed")]
@@ -72,7 +72,11 @@ impl GatewayError {
     pub fn refusal(&self) -> Refusal {
         match self {
             GatewayError::Upstream(_, error) => upstream_refusal(error),
-            GatewayError::Store(_) | GatewayError::RenewalUnavailable(_) => unavailable(
+            GatewayError::Store(_) => unavailable(
+                ProblemType::SessionsUnavailable,
+                "whether the session is still open could not be asked; try again shortly, its cookies stay as they are",
+            ),
+            GatewayError::RenewalUnavailable(_) => unavailable(
                 ProblemType::StoreUnavailable,
                 "try again shortly; nothing is lost, the session's cookies stay as they are",
             ),

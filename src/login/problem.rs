@@ -28,6 +28,8 @@ pub enum ProblemType {
     StoreUnavailable,
     /// A renewal is needed and the provider, which has to be asked first, does not answer.
     ProviderUnavailable,
+    /// What the store knows of sessions is needed, and it does not answer.
+    SessionsUnavailable,
     /// Nobody can sign in now.
     SignInUnavailable,
     /// Sessions were to be ended, and it is not certain that they are.
@@ -46,6 +48,7 @@ impl ProblemType {
             ProblemType::CrossSite => "urn:vestibule:problem:cross-site",
             ProblemType::StoreUnavailable => "urn:vestibule:problem:store-unavailable",
             ProblemType::ProviderUnavailable => "urn:vestibule:problem:provider-unavailable",
+            ProblemType::SessionsUnavailable => "urn:vestibule:problem:sessions-unavailable",
             ProblemType::SignInUnavailable => "urn:vestibule:problem:sign-in-unavailable",
             ProblemType::EndUnconfirmed => "urn:vestibule:problem:end-unconfirmed",
             ProblemType::BearerRefused => "urn:vestibule:problem:bearer-refused",
@@ -62,6 +65,7 @@ impl ProblemType {
             ProblemType::StoreUnavailable | ProblemType::ProviderUnavailable => {
                 "Session cannot be renewed now"
             }
+            ProblemType::SessionsUnavailable => "Sessions cannot be looked up now",
             ProblemType::SignInUnavailable => "Signing in is not possible now",
             ProblemType::EndUnconfirmed => "The session's end is not confirmed",
             ProblemType::BearerRefused => "Bearer token refused",

@@ -62,7 +62,7 @@ pub(super) async fn end(
         .sessions
         .end_at_provider(&logout, ending)
         .await
-        .map_err(GatewayError::Store)?;
+        .map_err(GatewayError::End)?;
     backchannel.obeyed(name, &claims);
     Ok(said(StatusCode::OK, Body::empty()))
 }

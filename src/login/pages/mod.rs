@@ -439,6 +439,7 @@ mod tests {
             for (what, problem) in [
                 ("no-sign-in", ProblemType::SignInUnavailable),
                 ("end-unconfirmed", ProblemType::EndUnconfirmed),
+                ("no-sessions", ProblemType::SessionsUnavailable),
             ] {
                 let page = error(&view, StatusCode::SERVICE_UNAVAILABLE, problem, None);
                 pages.push((name(what), page));

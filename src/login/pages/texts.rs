@@ -71,6 +71,7 @@ pub(super) struct Texts {
     unavailable: Message,
     no_sign_in: Message,
     end_unconfirmed: Message,
+    no_sessions: Message,
     gateway_timeout: Message,
 }
 
@@ -87,6 +88,7 @@ impl Texts {
         match problem {
             ProblemType::SignInUnavailable => self.no_sign_in,
             ProblemType::EndUnconfirmed => self.end_unconfirmed,
+            ProblemType::SessionsUnavailable => self.no_sessions,
             ProblemType::Status
             | ProblemType::SignInRequired
             | ProblemType::NotAllowed
@@ -380,6 +382,10 @@ static ENGLISH: Texts = Texts {
         "Not confirmed yet",
         "The session may not be over everywhere yet. Please go back and try again in a moment.",
     ),
+    no_sessions: (
+        "Your session cannot be checked right now",
+        "This page opens only when that is possible. You stay signed in; please try again in a moment.",
+    ),
     gateway_timeout: (
         "The app took too long",
         "The app behind this page did not answer in time. Your sign-in is not affected; please try again in a moment.",
@@ -481,6 +487,10 @@ static KOREAN: Texts = Texts {
     end_unconfirmed: (
         "아직 확인되지 않았습니다",
         "세션이 모든 곳에서 종료되지 않았을 수 있습니다. 이전 화면으로 돌아가서 잠시 후 다시 시도해 주세요.",
+    ),
+    no_sessions: (
+        "지금은 세션을 확인할 수 없습니다",
+        "세션을 확인해야 열 수 있는 페이지입니다. 로그인은 그대로 유지되니 잠시 후 다시 시도해 주세요.",
     ),
     gateway_timeout: (
         "앱의 응답이 늦어지고 있습니다",

@@ -33,8 +33,14 @@ pub async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
 pub async fn patiently_with_the_store(ask: impl AsyncFn() -> Answer) -> Answer {
     until("an answer that needs the store", async || {
         let answer = ask().await;
+        let of_the_store = [
+            "urn:vestibule:problem:store-unavailable",
+            "urn:vestibule:problem:sessions-unavailable",
+        ];
         let late = answer.status == 503
-            && answer.json()["type"] == "urn:vestibule:problem:store-unavailable";
+            && of_the_store
+                .iter()
+                .any(|kind| answer.json()["type"] == *kind);
         (!late).then_some(answer)
     })
     .await

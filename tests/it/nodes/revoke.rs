@@ -228,6 +228,22 @@ async fn a_checked_route_asks_the_store_each_time() {
     let answer = alice.get("/checked").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some() && !answer.sets_cookies());
+    // Nothing was to be renewed, and nobody is told so.
+    let said = answer.json();
+    assert_eq!(said["type"], "urn:vestibule:problem:sessions-unavailable");
+    assert_eq!(said["title"], "Sessions cannot be looked up now");
+    for (language, words) in [
+        ("en", "Your session cannot be checked right now"),
+        ("ko", "지금은 세션을 확인할 수 없습니다"),
+    ] {
+        let ask = Ask::get("/checked")
+            .header("sec-fetch-mode", "navigate")
+            .header("accept", "text/html")
+            .header("accept-language", language);
+        let page = alice.send(ask).await;
+        assert_eq!(page.status, 503);
+        assert!(page.text().contains(words), "{}", page.text());
+    }
     assert!(app.seen().is_empty());
     assert_eq!(alice.get("/").await.status, 200);
     nodes.networks[1].mend();
