@@ -147,8 +147,14 @@ fn list(file: &ConfigFile, user: Option<String>, json: bool) -> ExitCode {
         let list: Vec<_> = sessions.iter().map(as_json).collect();
         return super::print_text(&format!("{}\n", json!(list)));
     }
-    if sessions.is_empty() {
+    if config.external.is_some() {
+        say!(
+            "who is signed in by [external] is not listed: those sessions are kept by its service alone"
+        );
+    } else if sessions.is_empty() {
         say!("nobody is signed in");
+    }
+    if sessions.is_empty() {
         return ExitCode::SUCCESS;
     }
     let rows: Vec<_> = sessions

@@ -145,7 +145,7 @@ fn routed(
                 }
             }
             explanation.notes.push(
-                "every request also carries X-Forwarded-For, -Proto, -Host, Forwarded and X-Request-Id".to_owned(),
+                "every request also carries X-Forwarded-For, -Proto, -Host, Forwarded, X-Request-Id and Via".to_owned(),
             );
             match permit.subject() {
                 Some(_) => "forwarded with the identity".to_owned(),
@@ -198,7 +198,7 @@ fn routed(
         for issuer in config.bearers.iter().map(|bearer| &bearer.issuer) {
             explanation
                 .notes
-                .push(format!("also for Authorization: Bearer of {issuer}"));
+                .push(format!("by [[bearer]], a token of {issuer} may be presented here instead of a session (Authorization: Bearer)"));
         }
     }
     if !by_token && !method.is_safe() && route.access != Access::Public {

@@ -202,7 +202,7 @@ headers   remote-user: ana
           remote-email: ana@example.com
           remote-groups: staff
           x-vestibule-assertion: (a signed JWT that proves the identity, 60 s)
-note      every request also carries X-Forwarded-For, -Proto, -Host, Forwarded and X-Request-Id
+note      every request also carries X-Forwarded-For, -Proto, -Host, Forwarded, X-Request-Id and Via
 "
     );
 }
@@ -264,7 +264,12 @@ allow = { users = ["corp:alice", "https://id.example.com:alice"] }
         "forwarded with",
         &[],
     );
-    check(&alice, "/both", "forwarded with", &[]);
+    check(
+        &alice,
+        "/both",
+        "forwarded with",
+        &["by [[bearer]], a token of https://id.example.com may be presented here instead"],
+    );
     // Groups and people are called as they are there, not as rules call them.
     let bob = ["--user", "bob", "--provider", "corp", "--group"];
     check(

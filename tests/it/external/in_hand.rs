@@ -86,6 +86,12 @@ async fn what_is_said_of_a_token_is_what_the_gateway_does_with_it() {
         "{said}"
     );
     let alice = signed_in(&gateway, "alice").await;
+    let listed = gateway.command(&["session", "list"]);
+    assert_eq!((listed.status.code(), &*listed.stdout), (Some(0), &b""[..]));
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stderr),
+        "who is signed in by [external] is not listed: those sessions are kept by its service alone\n"
+    );
     let access = alice.cookie(ACCESS).unwrap();
     let (code, text) = inspect(&gateway, &access).await;
     assert_eq!(code, Some(0), "{text}");
