@@ -84,6 +84,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(total)
 }
 
+/// Units of a size, in bytes.
+const SIZES: [(&str, u64); 8] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1000),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
 /// Reads `"512B"`, `"64KiB"`, `"10MiB"`, `"2GiB"` (powers of 1024), `"10MB"` (powers of 1000); `None` = `"unlimited"`.
 pub fn parse_size(text: &str) -> Result<Option<u64>, UnitError> {
     let text = text.trim();
@@ -94,17 +106,12 @@ pub fn parse_size(text: &str) -> Result<Option<u64>, UnitError> {
         .find(|c: char| !c.is_ascii_digit())
         .ok_or(UnitError::Size)?;
     let number: u64 = text[..digits].parse().map_err(|_| UnitError::Size)?;
-    let factor: u64 = match text[digits..].trim_start() {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "KB" | "kB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return Err(UnitError::Size),
-    };
-    number.checked_mul(factor).map(Some).ok_or(UnitError::Size)
+    let unit = text[digits..].trim_start();
+    let (_, bytes) = SIZES
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or(UnitError::Size)?;
+    number.checked_mul(*bytes).map(Some).ok_or(UnitError::Size)
 }
 
 /// Writes a duration the way [`parse_duration`] reads it: `90s` -> `1m 30s`.
@@ -216,6 +223,15 @@ mod tests {
             "18446744073709551615GiB",
         ] {
             assert_eq!(parse_size(bad), Err(UnitError::Size), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_names_every_unit_of_a_size() {
+        let documented = include_str!("../docs/configuration.md");
+        for (unit, bytes) in SIZES {
+            assert_eq!(parse_size(&format!("3{unit}")), Ok(Some(3 * bytes)));
+            assert!(documented.contains(&format!("`{unit}`")), "{unit}");
         }
     }
 
