@@ -162,7 +162,7 @@ impl Reader<'_> {
 
     /// A text that must be there.
     fn required<'t>(&self, table: &Section<'t>, key: &str) -> Option<Spanned<&'t str>> {
-        if table.value(key).is_none() {
+        if table.value(key).is_none() && !table.is_explained(key) {
             let path = table.path_of(key);
             let meaning = defaults::find(&path).map_or("", |key| key.meaning);
             self.problems.error(

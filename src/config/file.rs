@@ -20,6 +20,8 @@ pub(super) struct Section<'a> {
     path: String,
     span: Range<usize>,
     table: Option<&'a DeTable<'a>>,
+    /// The survey has said why there is no table.
+    explained: bool,
 }
 
 impl<'a> Section<'a> {
@@ -29,6 +31,7 @@ impl<'a> Section<'a> {
             path: String::new(),
             span: 0..0,
             table: Some(table),
+            explained: false,
         }
     }
 
@@ -50,6 +53,24 @@ impl<'a> Section<'a> {
     /// The path of one of its keys in the table of defaults.
     pub(super) fn path_of(&self, key: &str) -> String {
         join(&self.path, key)
+    }
+
+    /// Whether the survey has said why a key is not there: its name or its table's was written with a slip, or what should be
+    /// its table is none. Then that it is missing is no news.
+    pub(super) fn is_explained(&self, key: &str) -> bool {
+        self.explained || (self.value(key).is_none() && self.has_slip_of(key))
+    }
+
+    /// The same of one of several, of which one would do.
+    pub(super) fn is_one_explained(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.is_explained(key))
+    }
+
+    fn has_slip_of(&self, key: &str) -> bool {
+        self.entries().any(|(name, _)| {
+            let word = *name.get_ref();
+            defaults::find(&self.path_of(word)).is_none() && meant(&self.path, word) == Some(key)
+        })
     }
 
     /// A value, whatever it is.
@@ -96,11 +117,13 @@ impl<'a> Section<'a> {
 
     /// A table below this one.
     pub(super) fn section(&self, key: &str) -> Section<'a> {
-        let table = self.value(key);
+        let value = self.value(key);
+        let table = value.and_then(|value| value.get_ref().as_table());
         Section {
             path: self.path_of(key),
-            span: table.map_or(self.span.clone(), Spanned::span),
-            table: table.and_then(|value| value.get_ref().as_table()),
+            span: value.map_or(self.span.clone(), Spanned::span),
+            table,
+            explained: table.is_none() && (value.is_some() || self.is_explained(key)),
         }
     }
 
@@ -112,6 +135,7 @@ impl<'a> Section<'a> {
                     path: self.path_of(NAME),
                     span: name.span(),
                     table: Some(value.get_ref().as_table()?),
+                    explained: false,
                 };
                 Some((name, section))
             })
@@ -129,6 +153,7 @@ impl<'a> Section<'a> {
                     path: self.path_of(key),
                     span: item.span(),
                     table: Some(item.get_ref().as_table()?),
+                    explained: false,
                 })
             })
             .collect()
@@ -291,6 +316,11 @@ fn survey_value(
     }
 }
 
+/// The key of a table that a word unknown there stands for, but for a slip.
+fn meant(table: &str, word: &str) -> Option<&'static str> {
+    nearest(word, defaults::below(table))
+}
+
 fn unknown(table: &str, name: &Spanned<std::borrow::Cow<'_, str>>, problems: &Problems) {
     let word: &str = name.get_ref();
     let place = if table.is_empty() {
@@ -308,7 +338,7 @@ fn unknown(table: &str, name: &Spanned<std::borrow::Cow<'_, str>>, problems: &Pr
             })
             .and_then(|key| key.path.rsplit_once('.'))
     };
-    let hint = if let Some(near) = nearest(word, defaults::below(table)) {
+    let hint = if let Some(near) = meant(table, word) {
         format!("did you mean `{near}`?")
     } else if let Some((parent, _)) = elsewhere() {
         format!("`{word}` belongs in [{parent}]")

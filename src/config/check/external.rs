@@ -109,7 +109,7 @@ pub(super) fn settings(
 
 /// Exactly one source of keys, and the algorithms said.
 fn keys(reader: &Reader<'_>, table: &Section<'_>) -> Option<KeySource> {
-    if table.value("algorithms").is_none() {
+    if table.value("algorithms").is_none() && !table.is_explained("algorithms") {
         reader.problems.error(
             table.span(),
             "`external.algorithms` is missing",
@@ -119,6 +119,7 @@ fn keys(reader: &Reader<'_>, table: &Section<'_>) -> Option<KeySource> {
     match keys::source(reader, table, "[external]", "service")? {
         Source::Fixed(keys) => Some(KeySource::Fixed(keys)),
         Source::Url(url, algorithms) => Some(KeySource::Url { url, algorithms }),
+        Source::Unnamed(_) if table.is_one_explained(&keys::SOURCES) => None,
         Source::Unnamed(_) => {
             reader.problems.error(
                 table.span(),

@@ -13,7 +13,7 @@ use crate::config::file::Section;
 use crate::units::Secret;
 
 /// The keys of which one says what tokens are verified with.
-const SOURCES: [&str; 5] = [
+pub(super) const SOURCES: [&str; 5] = [
     "secret_file",
     "secret_env",
     "public_key_file",

@@ -21,7 +21,7 @@ pub(super) fn all(
     upstreams: &[Named],
 ) -> Vec<Route> {
     let tables = root.sections("route");
-    if tables.is_empty() && root.value("route").is_none() {
+    if tables.is_empty() && root.value("route").is_none() && !root.is_explained("route") {
         reader.problems.error(
             root.span(),
             "there is no route: nothing would be forwarded",
@@ -101,7 +101,7 @@ fn upstream(
     let found = names().position(|name| name == *text.get_ref());
     if found.is_none() {
         let hint = if upstreams.is_empty() {
-            if root.value("upstream").is_some() {
+            if root.value("upstream").is_some() || root.is_explained("upstream") {
                 return None; // whatever is wrong with the upstreams is reported there
             }
             format!("add [[upstream]] with `name = {:?}`", text.get_ref())
@@ -272,12 +272,14 @@ fn unambiguous(reader: &Reader<'_>, routes: &[Route], places: &[Range<usize>]) {
 
 /// A route that wants a sign-in needs a way to sign in.
 pub(super) fn someone_can_sign_in(reader: &Reader<'_>, root: &Section<'_>, routes: &[Route]) {
-    let has_a_way = root
-        .section("login")
+    let login = root.section("login");
+    let has_a_way = login
         .entries()
         .any(|(name, _)| super::login::WAYS.contains(name.get_ref()))
         || root.value("external").is_some()
-        || root.value("bearer").is_some();
+        || root.value("bearer").is_some()
+        || login.is_one_explained(&super::login::WAYS)
+        || root.is_one_explained(&["external", "bearer"]);
     if !has_a_way && routes.iter().any(|route| route.access != Access::Public) {
         let span = root.value("login").map_or(0..0, Spanned::span);
         reader.problems.error(

@@ -51,7 +51,9 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>) -> StoreSettings
     };
     let path = path.unwrap_or_else(|| reader.path(defaults::value("store.path")));
     let secret = root.section("secret");
-    let names_a_key = secret.value("file").is_some() || secret.value("env").is_some();
+    let names_a_key = secret.value("file").is_some()
+        || secret.value("env").is_some()
+        || secret.is_one_explained(&["file", "env"]);
     if reader.purpose == Purpose::Serve {
         let span = table.value("path").map_or(table.span(), Spanned::span);
         let writable = files::writable(reader, span.clone(), &path);

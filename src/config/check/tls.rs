@@ -23,7 +23,9 @@ pub(super) fn settings(reader: &Reader<'_>, root: &Section<'_>, origin: &Origin)
     let sources =
         usize::from(self_signed.is_some()) + usize::from(has_certificates) + usize::from(acme);
 
-    if sources == 0 {
+    let flag_is_none = table.value("self_signed").is_some() && table.flag("self_signed").is_none();
+    let explained = table.is_one_explained(&["self_signed", "certificate", "acme"]);
+    if sources == 0 && !flag_is_none && !explained {
         let span = if table.is_present() {
             table.span()
         } else {

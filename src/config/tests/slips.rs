@@ -549,6 +549,56 @@ fn one_problem_at_a_time() {
     );
 }
 
+/// A key that is missing because its name, its table's name or its value has a slip is told of once.
+#[test]
+fn one_slip_is_one_problem() {
+    let file = |from: &str, to: &str| {
+        assert!(MINIMAL.contains(from), "{from:?}");
+        MINIMAL.replacen(from, to, 1)
+    };
+    let check = |text: String, want: &[&str]| {
+        let found = problems(&text);
+        let alike = found.len() == want.len() && found.iter().zip(want).all(|(a, b)| a.contains(b));
+        assert!(alike, "{text}\n{found:#?}");
+    };
+    for (from, to, want) in [
+        ("origin", "orign", "unknown key `orign`"),
+        ("[server]", "[sever]", "unknown key `sever`"),
+        ("self_signed", "selfsigned", "unknown key `selfsigned`"),
+        ("= true", "= \"yes\"", "`tls.self_signed` must be true or"),
+        ("[tls]", "[tsl]", "unknown key `tsl`"),
+        ("url =", "ulr =", "unknown key `ulr`"),
+        ("name =", "nmae =", "unknown key `nmae`"),
+        ("[[upstream]]", "[[upstraem]]", "unknown key `upstraem`"),
+        ("[[route]]", "[[rout]]", "unknown key `rout`"),
+        ("upstream = ", "upstraem = ", "unknown key `upstraem`"),
+        ("[login.local]", "[login.locl]", "unknown key `locl`"),
+        ("[login.local]", "[logn.local]", "unknown key `logn`"),
+    ] {
+        check(file(from, to), &[want]);
+    }
+    let oidc = "[login.oidc.corp]\nissuer = \"https://id.example.com\"\nclient_id = \"v\"\n";
+    let with = |line: &str| file("[login.local]\n", &format!("{oidc}{line}\n"));
+    check(
+        with("client_secret_fil = \"x\""),
+        &["unknown key `client_secret_fil`"],
+    );
+    let external = "[external]\naccess_cookie = \"a\"\nrefresh_cookie = \"r\"\nlogin_url = \"https://id.example.com/in\"\nissuer = \"i\"\naudience = \"a\"\n";
+    let with = |lines: &str| file("[login.local]\n", &format!("{external}{lines}\n"));
+    check(
+        with("algoritms = [\"HS256\"]\nsecret_evn = \"PATH\""),
+        &["unknown key `algoritms`", "unknown key `secret_evn`"],
+    );
+    let shared =
+        "[login.local]\n[store]\nkind = \"redis\"\nurl = \"rediss://x\"\n[secret]\nfiel = \"x\"\n";
+    check(file("[login.local]\n", shared), &["unknown key `fiel`"]);
+    // What is missing besides is told all the same.
+    check(
+        file("origin = ", "lisen = "),
+        &["`server.origin` is missing", "unknown key `lisen`"],
+    );
+}
+
 #[test]
 fn an_upstream_that_no_route_leads_to_is_a_warning() {
     let warnings = |text: &str| parse(text, "gateway.toml").map(|config| config.warnings);

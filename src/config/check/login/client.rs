@@ -86,7 +86,8 @@ pub(super) fn authentication(
             unused(key_named, "a client key");
             let Some((span, given)) = known.map(|known| (known.span(), known.into_inner())) else {
                 // Whatever is wrong with one that is named has been said.
-                if secret_named.is_none() {
+                let slipped = table.is_one_explained(&["client_secret_file", "client_secret_env"]);
+                if secret_named.is_none() && !slipped {
                     reader.problems.error(
                         table.span(),
                         format!("`{}` is missing", table.path_of("client_secret_file")),

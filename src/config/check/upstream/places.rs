@@ -9,6 +9,7 @@ use crate::upstream::Endpoint;
 pub(super) fn endpoints(reader: &Reader<'_>, table: &Section<'_>) -> Vec<Endpoint> {
     let (url, urls) = (table.text("url"), table.texts("urls"));
     match (table.value("url"), table.value("urls")) {
+        (None, None) if table.is_one_explained(&["url", "urls"]) => {}
         (None, None) => reader.problems.error(
             table.span(),
             "`upstream.url` is missing",
