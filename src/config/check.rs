@@ -32,9 +32,9 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::Config;
 use super::file::Section;
 use super::report::{Problems, Report, suggest};
-use super::{Config, defaults};
 use crate::observe;
 use crate::units::{format_duration, parse_duration, parse_size};
 
@@ -164,7 +164,7 @@ impl Reader<'_> {
     fn required<'t>(&self, table: &Section<'t>, key: &str) -> Option<Spanned<&'t str>> {
         if table.value(key).is_none() && !table.is_explained(key) {
             let path = table.path_of(key);
-            let meaning = defaults::find(&path).map_or("", |key| key.meaning);
+            let meaning = table.known(key).map_or("", |key| key.meaning);
             self.problems.error(
                 table.span(),
                 format!("`{path}` is missing"),
@@ -184,10 +184,9 @@ impl Reader<'_> {
     }
 
     fn flag(&self, table: &Section<'_>, key: &str) -> bool {
-        table.flag(key).map_or_else(
-            || defaults::value(&table.path_of(key)) == "true",
-            |flag| *flag.get_ref(),
-        )
+        table
+            .flag(key)
+            .map_or_else(|| table.default_of(key) == "true", |flag| *flag.get_ref())
     }
 
     /// A duration within bounds, or the default.
@@ -198,7 +197,7 @@ impl Reader<'_> {
         allowed: RangeInclusive<Duration>,
     ) -> Duration {
         let path = table.path_of(key);
-        let fallback = parse_duration(defaults::value(&path)).unwrap_or_default();
+        let fallback = parse_duration(table.default_of(key)).unwrap_or_default();
         let Some(text) = table.text(key) else {
             return fallback;
         };
@@ -223,7 +222,7 @@ impl Reader<'_> {
     /// A size, `None` = unlimited, or the default.
     fn size(&self, table: &Section<'_>, key: &str) -> Option<u64> {
         let path = table.path_of(key);
-        let fallback = parse_size(defaults::value(&path)).unwrap_or_default();
+        let fallback = parse_size(table.default_of(key)).unwrap_or_default();
         let Some(text) = table.text(key) else {
             return fallback;
         };
@@ -236,7 +235,7 @@ impl Reader<'_> {
     /// A whole number within bounds, or the default.
     fn count(&self, table: &Section<'_>, key: &str, allowed: RangeInclusive<usize>) -> usize {
         let path = table.path_of(key);
-        let fallback = defaults::value(&path).parse().unwrap_or(*allowed.start());
+        let fallback = table.default_of(key).parse().unwrap_or(*allowed.start());
         let Some(count) = table.count(key) else {
             return fallback;
         };

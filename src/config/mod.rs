@@ -1,12 +1,13 @@
 //! `gateway.toml` -> [`Config`], or every problem at once with file:line:column and a hint.
 //!
-//! Order: [`toml`] reads the syntax, `file` surveys the keys, `check` turns what was typed into what was meant, `report`
+//! Order: [`toml`] reads the syntax, `survey` looks over the keys, `check` turns what was typed into what was meant, `report`
 //! shows what is wrong. Must not open a socket or a store: everything here can be done beside a running gateway.
 
 mod check;
 pub mod defaults;
 mod file;
 pub mod report;
+mod survey;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -168,7 +169,7 @@ fn parse_for(text: &str, name: &str, purpose: Purpose) -> Result<Config, Report>
     if !syntax.is_empty() {
         return Err(Report::new(name, text, syntax_problems(text, &syntax)));
     }
-    file::survey(root.get_ref(), &problems);
+    survey::survey(root.get_ref(), &problems);
     let root = file::Section::root(root.get_ref());
     let config = check::check(&root, Path::new(name), &problems, purpose);
     let report = Report::new(name, text, problems.into_vec());

@@ -3,7 +3,6 @@
 
 use super::Reader;
 use crate::auth::claims::{ClaimMap, ClaimPath};
-use crate::config::defaults;
 use crate::config::file::Section;
 
 /// What becomes of a person's claims; `None` when a path is none.
@@ -32,7 +31,7 @@ pub(super) fn path(reader: &Reader<'_>, claims: &Section<'_>, key: &str) -> Opti
     let typed = claims.text(key);
     let text = match &typed {
         Some(text) => text.get_ref(),
-        None => defaults::value(&path),
+        None => claims.default_of(key),
     };
     ClaimPath::parse(text)
         .inspect_err(|error| {

@@ -15,7 +15,7 @@ use super::{Reader, address, authorities, claims, suggest};
 use crate::auth::credentials::CookieNames;
 use crate::auth::route::{Revocation, Route, UpstreamId};
 use crate::config::file::Section;
-use crate::config::{External, Origin, StoreSettings, defaults};
+use crate::config::{External, Origin, StoreSettings};
 use crate::external::{KeySource, Refresh, Settings};
 use crate::headers::cookie::{self, CookieStyle};
 use crate::upstream::Endpoint;
@@ -134,7 +134,7 @@ fn keys(reader: &Reader<'_>, table: &Section<'_>) -> Option<KeySource> {
 fn cookie_names(reader: &Reader<'_>, table: &Section<'_>) -> Option<CookieNames> {
     let name = |key: &str| {
         let Some(text) = table.text(key) else {
-            return Some(defaults::value(&table.path_of(key)).to_owned());
+            return Some(table.default_of(key).to_owned());
         };
         let typed = *text.get_ref();
         // RFC 6265 section 4.1.1: a token of HTTP.

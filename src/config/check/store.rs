@@ -13,7 +13,8 @@ use super::{Purpose, Reader, files, redis};
 use crate::auth::refresh_token::MasterKeys;
 use crate::config::StoreSettings;
 use crate::config::defaults;
-use crate::config::file::{Section, called};
+use crate::config::file::Section;
+use crate::config::survey::called;
 use crate::store::{Kind as StoreKind, embedded, master_key};
 use crate::units::Secret;
 

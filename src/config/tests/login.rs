@@ -141,6 +141,13 @@ fn slips_are_explained() {
         format!("{CORP}{}", HUB.replace("hub]", "corp]")),
         "two providers called",
     );
+    // By the name that the file has.
+    check(
+        CORP.replace("issuer = \"https://id.example.com\"\n", ""),
+        "`login.oidc.corp.issuer` is missing",
+    );
+    check(corp("prompts = \"x\""), "in [login.oidc.corp]");
+    check(corp("prompt = 1"), "`login.oidc.corp.prompt` must be");
     check(
         CORP.replace("client_secret_file = \"secret\"\n", ""),
         "client_auth = \"none\"",
@@ -152,7 +159,7 @@ fn slips_are_explained() {
     );
     check(
         corp("client_secret_env = \"X\""),
-        "[login.oidc.NAME] has both",
+        "[login.oidc.corp] has both",
     );
     check(
         CORP.replace(

@@ -626,7 +626,7 @@ fn a_renamed_key_names_the_new_one() {
         ..*defaults::find("session.idle_ttl").unwrap()
     };
     assert_eq!(
-        file::unavailable(&key).unwrap().0,
+        survey::unavailable(&key).unwrap().0,
         "`session.idle_ttl` is now called `session.access_ttl`"
     );
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use crate::config::check::secrets::{secret, secret_file};
 use crate::config::check::{Reader, suggest};
-use crate::config::defaults;
 use crate::config::file::Section;
 use crate::login::oidc::client_auth::ClientKey;
 use crate::login::oidc::settings::ClientAuth;
@@ -16,7 +15,7 @@ pub(super) fn authentication(
     table: &Section<'_>,
     audience_known: bool,
 ) -> Option<ClientAuth> {
-    let default = defaults::value(&table.path_of("client_auth"));
+    let default = table.default_of("client_auth");
     let mut words = vec!["secret_basic", "secret_post", "none"];
     if audience_known {
         words.push("private_key_jwt");

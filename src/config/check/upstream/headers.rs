@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::check::{Reader, suggest};
-use crate::config::file::{Section, called};
+use crate::config::file::Section;
+use crate::config::survey::called;
 use crate::upstream::{Claim, HeaderMapping};
 
 const CLAIMS: [(&str, Claim); 5] = [
