@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +202,17 @@ impl Outbound {
         let stream = connector.connect(name, stream).await.map_err(Cause::Tls)?;
         talk(stream, request, limits, sent).await
     }
+}
+
+/// Whether what is sent there can be read on its way: http to anywhere but this machine.
+pub(crate) fn is_in_clear(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let here = host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    url.scheme() == Some(&Scheme::HTTP) && !here
 }
 
 /// Where a request goes.

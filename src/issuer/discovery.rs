@@ -7,7 +7,7 @@ use http::{Request, StatusCode, Uri};
 
 use super::IssuerError;
 use crate::auth::claims::ClaimSet;
-use crate::outbound::{Limits, Outbound};
+use crate::outbound::{self, Limits, Outbound};
 
 /// Members of the metadata that are places (RFC 8414 section 2, OpenID Connect RP-Initiated Logout section 2.1).
 const PLACES: &[&str] = &[
@@ -35,7 +35,9 @@ pub enum MetadataError {
     )]
     Issuer,
     /// Missing, of the wrong type, or less protected than the issuer.
-    #[error("{0:?} is missing, or not an https URL (http is followed only from an http issuer)")]
+    #[error(
+        "{0:?} is missing, or not an https URL (http is followed only from an http issuer, and on this machine)"
+    )]
     Place(&'static str),
 }
 
@@ -94,7 +96,9 @@ fn is_secure(issuer: &str) -> Result<bool, MetadataError> {
 fn place(text: &str, secure: bool) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
     let scheme = uri.scheme()?;
-    let good = *scheme == Scheme::HTTPS || (!secure && *scheme == Scheme::HTTP);
+    // An issuer on this machine speaks for this machine alone: what it names elsewhere would be asked in clear.
+    let good = *scheme == Scheme::HTTPS
+        || (!secure && *scheme == Scheme::HTTP && !outbound::is_in_clear(&uri));
     (good && uri.host().is_some() && !text.contains(['#', '@'])).then_some(uri)
 }
 

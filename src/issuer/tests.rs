@@ -173,12 +173,33 @@ fn the_issuer_of_metadata_is_compared_exactly() {
         read(ISSUER, &document(ISSUER, more)),
         Err(E::Place("token_endpoint"))
     );
-    // An issuer that was configured as http (on this machine) may name http places.
+    // An issuer that was configured as http (on this machine) may name http places on this machine, and no others.
     const LOCAL: &str = "http://127.0.0.1:3000";
     let more = r#","token_endpoint":"http://127.0.0.1:3000/t""#;
     let metadata = Metadata::read(document(LOCAL, more).as_bytes(), LOCAL).unwrap();
     let place = metadata.place("token_endpoint").unwrap();
     assert_eq!(place, "http://127.0.0.1:3000/t");
+    for (elsewhere, place) in [
+        (
+            r#","token_endpoint":"http://id.example.com/t""#,
+            "token_endpoint",
+        ),
+        (
+            r#","userinfo_endpoint":"http://10.0.0.1/me""#,
+            "userinfo_endpoint",
+        ),
+        (
+            r#","authorization_endpoint":"HTTP://id.example.com/a""#,
+            "authorization_endpoint",
+        ),
+    ] {
+        let refused = read(LOCAL, &document(LOCAL, elsewhere));
+        assert_eq!(refused, Err(E::Place(place)), "{elsewhere}");
+    }
+    let keys = format!(r#"{{"issuer":"{LOCAL}","jwks_uri":"http://id.example.com/jwks"}}"#);
+    assert_eq!(read(LOCAL, &keys), Err(E::Place("jwks_uri")));
+    let encrypted = r#","token_endpoint":"https://id.example.com/t""#;
+    assert_eq!(read(LOCAL, &document(LOCAL, encrypted)), Ok(()));
     assert_eq!(metadata.place("userinfo_endpoint"), None);
     assert_eq!(metadata.place("issuer"), None);
     for bad in [

@@ -1,10 +1,10 @@
 //! Where the gateway itself calls somebody, and pages that people are sent to. Must not call anything.
 
 use http::Uri;
-use http::uri::Scheme;
 use toml::Spanned;
 
 use super::{Reader, names};
+use crate::outbound;
 
 /// A URL that the gateway calls; `path` is the key that names it.
 pub(super) fn called(reader: &Reader<'_>, text: &Spanned<&str>, path: &str) -> Option<Uri> {
@@ -22,7 +22,7 @@ pub(super) fn called(reader: &Reader<'_>, text: &Spanned<&str>, path: &str) -> O
 /// A URL whose answer decides whose tokens are believed: https, or http on this very machine.
 pub(super) fn of_keys(reader: &Reader<'_>, text: &Spanned<&str>, path: &str) -> Option<Uri> {
     let url = called(reader, text, path)?;
-    if is_in_clear(&url) {
+    if outbound::is_in_clear(&url) {
         reader.problems.error(
             text.span(),
             format!(
@@ -34,17 +34,6 @@ pub(super) fn of_keys(reader: &Reader<'_>, text: &Spanned<&str>, path: &str) -> 
         return None;
     }
     Some(url)
-}
-
-/// Whether what is sent there can be read on its way: http to anywhere but this machine.
-pub(super) fn is_in_clear(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default();
-    let here = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    url.scheme() == Some(&Scheme::HTTP) && !here
 }
 
 /// An absolute http or https URL that is sent whole, or what is wrong with it.

@@ -242,7 +242,7 @@ fn refresh(
 /// Where refresh tokens are sent. In clear only where nobody else can listen, or with a warning.
 fn spending_url(reader: &Reader<'_>, text: &Spanned<&str>, key: &str) -> Option<Uri> {
     let url = address::called(reader, text, key)?;
-    if address::is_in_clear(&url) {
+    if outbound::is_in_clear(&url) {
         reader.problems.warning(
             text.span(),
             format!("`{key}` sends refresh tokens in clear over the network"),

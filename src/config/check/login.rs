@@ -14,6 +14,7 @@ use crate::config::file::Section;
 use crate::login::local;
 use crate::login::oidc::settings::{Allow, ClaimPaths, Endpoints, Kind, Settings};
 use crate::login::return_to::{AllowedHosts, ReturnTo};
+use crate::outbound;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Longest name of a provider.
@@ -233,7 +234,7 @@ fn address(
 ) -> Option<String> {
     let path = table.path_of(key);
     let url = address::called(reader, text, &path)?;
-    if address::is_in_clear(&url) {
+    if outbound::is_in_clear(&url) {
         reader.problems.error(
             text.span(),
             format!("`{path}` is not over TLS"),
