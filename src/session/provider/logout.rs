@@ -2,14 +2,18 @@
 //! whoever calls has verified it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::SessionId;
 use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
+use crate::pauses::Pauses;
 use crate::session::{CLOCK_LEEWAY, Ending, Sessions};
 use crate::store::StoreError;
 
+/// A logout that failed is tried again after so long.
+const LATER: Pauses = Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
 /// Sessions that are ended at once share commits.
 const GROUP: usize = 256;
 
@@ -51,9 +55,56 @@ impl Logout<'_> {
 }
 
 impl Sessions {
-    /// Ends the sessions that a provider wants ended; how many there were. Durable and told to all nodes before it returns;
-    /// what failed half-way is finished when it is asked for again.
+    /// Ends the sessions that a provider wants ended; how many there were. Durable and told to all nodes before it returns.
+    /// What failed is tried again until the store confirms it, because many providers say such a thing once.
     pub async fn end_at_provider(
+        self: &Arc<Self>,
+        logout: &Logout<'_>,
+        ending: Ending,
+    ) -> Result<usize, StoreError> {
+        let ended = self.end_named(logout, ending.clone()).await;
+        if ended.is_err() {
+            self.end_named_later(logout, ending);
+        }
+        ended
+    }
+
+    /// Of several tries the first that the store confirms ends all that is meant; those beyond the room are left to the provider.
+    fn end_named_later(self: &Arc<Self>, logout: &Logout<'_>, ending: Ending) {
+        let Ok(place) = Arc::clone(&self.providers.logouts).try_acquire_owned() else {
+            return;
+        };
+        let (provider, issuer) = (logout.provider.to_owned(), logout.issuer.to_owned());
+        let subject = logout.subject.map(str::to_owned);
+        let session = logout.session.map(str::to_owned);
+        let issued_at = logout.issued_at;
+        let sessions = Arc::downgrade(self);
+        self.control.spawn(async move {
+            let mut pauses = LATER;
+            loop {
+                tokio::time::sleep(pauses.pause()).await;
+                let Some(sessions) = sessions.upgrade() else {
+                    break;
+                };
+                let logout = Logout {
+                    provider: &provider,
+                    issuer: &issuer,
+                    subject: subject.as_deref(),
+                    session: session.as_deref(),
+                    issued_at,
+                };
+                match sessions.end_named(&logout, ending.clone()).await {
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, provider, "a provider's logout is not confirmed yet; trying again");
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
+
+    async fn end_named(
         self: &Arc<Self>,
         logout: &Logout<'_>,
         ending: Ending,

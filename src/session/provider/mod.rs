@@ -32,6 +32,9 @@ const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 /// How many calls to one provider are under way at once. A check that nobody waits for is put off to the next renewal.
 const AT_ONCE: usize = 64;
 
+/// Most logouts that wait for the store at once.
+const LOGOUTS: usize = 1024;
+
 /// Who talks to providers; a login method implements it.
 pub trait ProviderTalker: Send + Sync + 'static {
     /// How often the provider of this name and `iss` is asked. `None`: there is none (any more), and its sessions end at their
@@ -158,6 +161,8 @@ pub struct Providers {
     rooms: DashMap<String, Arc<Semaphore>>,
     /// Calls under way, and answers that the store has yet to take.
     tasks: TaskTracker,
+    /// Room for logouts that the store has yet to confirm.
+    logouts: Arc<Semaphore>,
 }
 
 impl Providers {
@@ -170,6 +175,7 @@ impl Providers {
             seal: TokenSeal::new(master, previous),
             rooms: DashMap::new(),
             tasks,
+            logouts: Arc::new(Semaphore::new(LOGOUTS)),
         }
     }
 
