@@ -157,6 +157,24 @@ fn a_store_that_others_can_read_is_told_by_check_as_by_run() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_made_is_told_by_check() {
+    let home = Home::new();
+    home.write("file", "", 0o600);
+    for (path, code) in [("file/data", 2), ("none/deep/data", 0)] {
+        let data = format!("{:?}", home.path("data"));
+        home.configure(|text| text.replace(&data, &format!("{path:?}")));
+        let words: &[&str] = match code {
+            2 => &["gateway.toml:7:8", "file is not a folder"],
+            _ => &[],
+        };
+        home.run(&["check"]).is(code, words);
+    }
+    assert!(!home.path("none").exists(), "check leaves nothing behind");
+    home.configure(|text| text.replace("data", "file/data"));
+    home.run(&["run"]).is(2, &["is not a folder"]);
+}
+
+#[test]
 fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     if !is_root() {
         return; // nobody else can make files for others

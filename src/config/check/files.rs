@@ -39,16 +39,29 @@ pub(super) fn kept_from_others(reader: &Reader<'_>, span: Range<usize>, path: &P
     true
 }
 
-/// Whether this user can make files in the store's folder, or the folder itself in the one around it, as far as that can be told.
+/// Whether this user can make files in the store's folder, or the folder itself in the nearest one around it that is there, as far
+/// as that can be told.
 pub(super) fn writable(reader: &Reader<'_>, span: Range<usize>, folder: &Path) -> bool {
-    let around = match folder.parent() {
-        Some(around) if around.as_os_str().is_empty() => Path::new("."),
-        Some(around) => around,
-        None => return true,
-    };
-    let place = if folder.is_dir() { folder } else { around };
+    let nearest = folder
+        .ancestors()
+        .map(|path| match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        })
+        .find(|path| path.exists());
+    let Some(place) = nearest else { return true };
     if !place.is_dir() {
-        return true;
+        if place != folder {
+            reader.problems.error(
+                span,
+                format!(
+                    "the folder of `store.path` cannot be made: {} is not a folder",
+                    place.display()
+                ),
+                "name another folder with `store.path`",
+            );
+        }
+        return false;
     }
     let trial = place.join(format!(".vestibule-check-{}", uuid::Uuid::now_v7()));
     let made = fs::OpenOptions::new()
