@@ -98,10 +98,7 @@ pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
             "sessions live by [session] alone: choose idle_ttl and absolute_ttl accordingly",
         );
     } else if list("scopes_supported").is_some_and(|all| all.contains(&"offline_access"))
-        && !settings
-            .scopes
-            .iter()
-            .any(|scope| scope == "offline_access")
+        && !settings.asks_for_refresh()
     {
         add(
             Verdict::Note,
@@ -111,11 +108,7 @@ pub(super) fn judge(settings: &Settings, metadata: &ClaimSet) -> Vec<Finding> {
             "add it to `scopes`, if renewals are to ask this provider",
         );
     }
-    let offline = settings
-        .scopes
-        .iter()
-        .any(|scope| scope == "offline_access");
-    if offline && !asks_for_consent(settings) {
+    if settings.asks_for_refresh() && !asks_for_consent(settings) {
         add(
             Verdict::Note,
             "offers: offline_access is asked for without prompt = \"consent\"; many providers give no refresh token then (OpenID \

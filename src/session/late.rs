@@ -18,7 +18,8 @@ use crate::store::{RevocationTarget, StoreError};
 /// Most ends that wait for the store at once; those beyond are left to whoever asks again.
 const MOST: usize = 4096;
 /// An end that failed is tried again after so long.
-const PAUSES: Pauses = Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
+pub(super) const PAUSES: Pauses =
+    Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
 
 /// An end that is tried again.
 #[derive(Clone)]

@@ -57,6 +57,11 @@ impl Settings {
             Kind::OAuth2(endpoints) => endpoints.token == issuer,
         }
     }
+
+    /// Whether its scopes ask for a refresh token (OpenID Connect Core section 11).
+    pub fn asks_for_refresh(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "offline_access")
+    }
 }
 
 /// Which protocol a provider speaks.

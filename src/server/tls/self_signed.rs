@@ -107,9 +107,6 @@ fn parse(pem: &str) -> Option<Pair> {
 
 /// Written beside and renamed, so that a crash never leaves half a key.
 fn keep(path: &Path, pem: &str) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
     let fresh = path.with_extension("pem.new");
     let _ = std::fs::remove_file(&fresh);
     let mut file = std::fs::OpenOptions::new()

@@ -2,18 +2,15 @@
 //! whoever calls has verified it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::auth::SessionId;
 use crate::auth::provider_session::ProviderName;
 use crate::auth::rotation::SessionRecord;
 use crate::clock::Timestamp;
-use crate::pauses::Pauses;
+use crate::session::late::PAUSES;
 use crate::session::{CLOCK_LEEWAY, Ending, Sessions};
 use crate::store::StoreError;
 
-/// A logout that failed is tried again after so long.
-const LATER: Pauses = Pauses::doubling(Duration::from_millis(200), Duration::from_secs(5));
 /// Sessions that are ended at once share commits.
 const GROUP: usize = 256;
 
@@ -80,7 +77,7 @@ impl Sessions {
         let issued_at = logout.issued_at;
         let sessions = Arc::downgrade(self);
         self.control.spawn(async move {
-            let mut pauses = LATER;
+            let mut pauses = PAUSES;
             loop {
                 tokio::time::sleep(pauses.pause()).await;
                 let Some(sessions) = sessions.upgrade() else {

@@ -16,6 +16,15 @@ fn data(text: &'static str) -> Result<Frame<Bytes>, BodyError> {
     Ok(Frame::data(Bytes::from_static(text.as_bytes())))
 }
 
+/// A body, and what it is made of: piece by piece.
+fn fed() -> (mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
+    let (sender, receiver) = mpsc::channel(1);
+    let pieces = stream::unfold(receiver, |mut receiver: mpsc::Receiver<_>| async move {
+        receiver.recv().await.map(|frame| (frame, receiver))
+    });
+    (sender, Body::stream(StreamBody::new(pieces)))
+}
+
 #[tokio::test]
 async fn the_target_is_forwarded_byte_for_byte() {
     let upstream = Recorder::ok().await;
@@ -334,11 +343,7 @@ async fn a_long_upload_that_moves_outlives_the_response_timeout() {
     let timeout = Duration::from_secs(2);
     settings.response_timeout = timeout;
     let bench = Bench::with(settings);
-    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
-    let body = Body::stream(StreamBody::new(stream::unfold(
-        receiver,
-        |mut receiver| async move { receiver.recv().await.map(|frame| (frame, receiver)) },
-    )));
+    let (sender, body) = fed();
     let uploading = tokio::spawn(async move {
         let began = tokio::time::Instant::now();
         while began.elapsed() < timeout + timeout / 2 {
@@ -364,11 +369,7 @@ async fn an_upstream_that_has_answered_and_reads_no_more_keeps_no_upload() {
     settings.body_idle_timeout = Duration::from_millis(100);
     settings.response_timeout = Duration::from_secs(2);
     let bench = Bench::with(settings);
-    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
-    let body = Body::stream(StreamBody::new(stream::unfold(
-        receiver,
-        |mut receiver| async move { receiver.recv().await.map(|frame| (frame, receiver)) },
-    )));
+    let (sender, body) = fed();
     let uploading = tokio::spawn(async move {
         let piece = Bytes::from(vec![b'x'; 64 << 10]);
         while sender.send(Ok(Frame::data(piece.clone()))).await.is_ok() {}

@@ -224,6 +224,13 @@ impl Rogue {
         self.reply(endpoint, move |reply| reply.change(&twist));
     }
 
+    /// Leaves a member out of what an endpoint says.
+    pub fn leaves_out(&self, endpoint: &str, name: &'static str) {
+        self.says(endpoint, move |body| {
+            body.as_object_mut().unwrap().remove(name);
+        });
+    }
+
     /// What it was asked for since the start or [`Self::forget`], in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()

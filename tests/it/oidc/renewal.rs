@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::by;
 use crate::harness::browser::as_fetch;
@@ -647,6 +647,15 @@ async fn a_person_who_is_another_one_now_is_not_let_in() {
     }
 }
 
+/// Takes out of an ID token's claims whatever they say of the person but who it is.
+fn only_proof(claims: &mut Value) -> &mut Map<String, Value> {
+    let claims = claims.as_object_mut().unwrap();
+    for name in ["email", "email_verified", "name", "groups"] {
+        claims.remove(name);
+    }
+    claims
+}
+
 /// A lying provider whose refreshed ID tokens are changed from now on.
 struct Liar {
     app: App,
@@ -661,12 +670,7 @@ impl Liar {
         let app = App::start().await;
         let rogue = Rogue::under(Some(clock.clone())).await;
         // Of its own accord it would say everything at userinfo.
-        rogue.says("discovery", |document| {
-            document
-                .as_object_mut()
-                .unwrap()
-                .remove("userinfo_endpoint");
-        });
+        rogue.leaves_out("discovery", "userinfo_endpoint");
         let table = rogue.table("corp", &format!("{NO_GRACE}\n{lines}"));
         let gateway = by(&app, &table).clock(&clock).run();
         Liar {
@@ -682,10 +686,7 @@ impl Liar {
         let alice = self.gateway.anon().signed_in_by("corp", "-").await;
         self.rogue.id_token(move |token| {
             if token.refreshed {
-                let claims = token.claims.as_object_mut().unwrap();
-                for name in ["email", "email_verified", "name", "groups"] {
-                    claims.remove(name);
-                }
+                let claims = only_proof(&mut token.claims);
                 claims.extend(said.as_object().unwrap().clone());
             }
         });
@@ -744,9 +745,7 @@ async fn whose_name_is_an_address_that_is_denied_is_nobody_any_more() {
     );
     let gateway = by(&liar.app, &table).clock(&clock).run();
     let alice = gateway.anon().signed_in_by("corp", "-").await;
-    rogue.says("token", |tokens| {
-        tokens.as_object_mut().unwrap().remove("id_token");
-    });
+    rogue.leaves_out("token", "id_token");
     rogue.says("userinfo", |claims| {
         claims["email_verified"] = json!(false);
     });
@@ -764,16 +763,11 @@ async fn whose_groups_come_from_userinfo_loses_the_last_one_by_its_silence() {
     let gateway = by(&app, &rogue.table("corp", NO_GRACE)).clock(&clock).run();
     let id_tokens_say_who_it_is_alone = || {
         rogue.id_token(|token| {
-            let claims = token.claims.as_object_mut().unwrap();
-            for name in ["name", "email", "email_verified", "groups"] {
-                claims.remove(name);
-            }
+            only_proof(&mut token.claims);
         });
     };
     let userinfo_says_no_groups = || {
-        rogue.says("userinfo", |claims| {
-            claims.as_object_mut().unwrap().remove("groups");
-        });
+        rogue.leaves_out("userinfo", "groups");
     };
     let renewed = async |alice: &Browser| {
         clock.advance(PAST_CHECK);
@@ -812,9 +806,7 @@ async fn silence_about_groups_harms_nobody_where_no_app_is_told_them() {
     let clock = WallClock::shared();
     let app = App::start().await;
     let rogue = Rogue::under(Some(clock.clone())).await;
-    rogue.says("userinfo", |claims| {
-        claims.as_object_mut().unwrap().remove("groups");
-    });
+    rogue.leaves_out("userinfo", "groups");
     // Only the provider's own rule asks for a group.
     let table = rogue.table(
         "corp",
@@ -826,9 +818,7 @@ async fn silence_about_groups_harms_nobody_where_no_app_is_told_them() {
         .run();
     let alice = gateway.anon().signed_in_by("corp", "-").await;
     // Section 12.2 again: a refresh need not bring an ID token at all.
-    rogue.says("token", |tokens| {
-        tokens.as_object_mut().unwrap().remove("id_token");
-    });
+    rogue.leaves_out("token", "id_token");
     clock.advance(PAST_CHECK);
     alice.drop_cookie(ACCESS);
     let answer = alice.get("/staff").await;

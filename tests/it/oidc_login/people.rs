@@ -172,9 +172,7 @@ async fn a_renewal_takes_over_what_the_provider_says_and_invalid_grant_ends_the_
             .any(|asked| asked.one("grant_type") == Some("refresh_token"))
     );
     // A refresh need not bring an ID token (OpenID Connect Core section 12.2), and silence takes nothing away.
-    rogue.says("token", |body| {
-        body.as_object_mut().unwrap().remove("id_token");
-    });
+    rogue.leaves_out("token", "id_token");
     rogue.says("userinfo", |body| {
         *body = json!({ "sub": "p1", "name": "New" })
     });
@@ -213,9 +211,7 @@ async fn a_provider_that_gives_no_refresh_token_is_told_to_operators_once() {
         signed_in().await;
         let words = ["WARN", "corp", "no refresh token"];
         assert_eq!(gateway.logged(&words), [""; 0], "one came");
-        rogue.says("token", |tokens| {
-            tokens.as_object_mut().unwrap().remove("refresh_token");
-        });
+        rogue.leaves_out("token", "refresh_token");
         for _ in 0..2 {
             signed_in().await;
         }

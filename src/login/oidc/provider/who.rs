@@ -24,9 +24,6 @@ use crate::issuer::Metadata;
 use crate::session::ProviderQuestion;
 use crate::units::Secret;
 
-/// The scope that asks for a refresh token (OpenID Connect Core section 11).
-const OFFLINE: &str = "offline_access";
-
 impl Provider {
     /// Who the answer to a refresh token is about; `None` when it says nothing of the person.
     pub(in crate::login::oidc) async fn refreshed(
@@ -98,8 +95,9 @@ impl Provider {
 
     /// Renewals cannot ask this provider then, which nobody would notice; told once, for it is mostly so for everybody.
     fn tell_of_no_refresh(&self) {
-        let asked_for = self.settings.scopes.iter().any(|scope| scope == OFFLINE);
-        if asked_for && !self.told_of_no_refresh.swap(true, Ordering::Relaxed) {
+        if self.settings.asks_for_refresh()
+            && !self.told_of_no_refresh.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(
                 provider = self.settings.name,
                 "a sign-in brought no refresh token although offline_access was asked for: renewals cannot ask this \
